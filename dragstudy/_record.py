@@ -1,0 +1,168 @@
+"""The record of one run: the figures, tables and numbers that a notebook hands in, and what made them."""
+
+import io
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dragstudy._provenance import describe, now, sha256, tree_sha256, write_json
+from dragstudy._results import markdown_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+FIGURE_BYTES = 150_000  # a figure that is larger as PNG is stored as JPEG
+_PLAIN = (bool, int, float, str, list, tuple, dict, type(None))
+
+
+@dataclass
+class Run:
+    """What one execution of a notebook found; in memory only, unless it has a folder.
+
+    Attributes:
+        manifest: What made the results: parameters, versions, device, commit, times, status.
+        folder: Where it is written, or None.
+        figures: The figures so far, by id.
+        tables: The tables so far, by id.
+        metrics: The numbers so far, by name.
+    """
+
+    manifest: dict[str, object]
+    folder: Path | None = None
+    figures: dict[str, "Figure"] = field(default_factory=dict)
+    tables: dict[str, "pd.DataFrame"] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def figure(self, id: str, fig: "Figure", message: str) -> None:
+        """Record a figure.
+
+        Args:
+            id: Name of the file, of lower-case letters, digits and hyphens; unique among the notebooks.
+            fig: The figure.
+            message: One sentence that says what it shows.
+
+        Raises:
+            ValueError: If the id is malformed or the message empty.
+        """
+        _check_id(id)
+        if not message.strip():
+            raise ValueError(f"figure {id!r} needs a message: one sentence that says what it shows")
+        self.figures[id] = fig
+        if self.folder:
+            suffix, content = encode(fig)
+            self._write("figure", id, message, {suffix: content})
+
+    def table(self, id: str, frame: "pd.DataFrame", message: str = "") -> None:
+        """Record a table, as CSV and as Markdown.
+
+        Args:
+            id: Name of the files, of lower-case letters, digits and hyphens; unique among the notebooks.
+            frame: The table; an index without a name is left out.
+            message: One sentence that says what it shows.
+
+        Raises:
+            ValueError: If the id is malformed.
+        """
+        _check_id(id)
+        self.tables[id] = frame
+        if self.folder:
+            csv = frame.to_csv(index=frame.index.names != [None], lineterminator="\n")
+            self._write("table", id, message, {".csv": csv.encode(), ".md": markdown_table(frame).encode()})
+
+    def metric(self, name: str, value: float) -> None:
+        """Record one number; written at once, so that a run that fails later keeps it."""
+        self.metrics[name] = float(value)
+        if self.folder:
+            write_json(self.folder / "metrics.json", self.metrics)
+
+    def input(self, path: str | Path) -> None:
+        """Record the digest of a file, or of all files of a folder, that the run reads."""
+        path = Path(path)
+        digest = tree_sha256(path) if path.is_dir() else sha256(path)
+        self.manifest.setdefault("inputs", {})[path.name] = digest
+
+    def finish(self) -> None:
+        """Close the record: the last code cell of a notebook."""
+        self.manifest |= {"status": "finished", "ended": now()}
+        if self.folder:
+            write_json(self.folder / "manifest.json", self.manifest)
+
+    def _write(self, kind: str, id: str, message: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a figure or table, by suffix, and its manifest beside them."""
+        folder = self.folder / f"{kind}s"
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"{id}.*"):
+            old.unlink()
+        for suffix, content in files.items():
+            (folder / f"{id}{suffix}").write_bytes(content)
+        first = folder / f"{id}{next(iter(files))}"
+        order = list(self.figures if kind == "figure" else self.tables).index(id)
+        record = {"id": id, "kind": kind, "message": message, "file": first.name, "sha256": sha256(first)}
+        write_json(folder / f"{id}.json", record | {"order": order, "run": self.manifest})
+
+    def __repr__(self) -> str:
+        run = self.manifest
+        place = f"run {run['id']}" if "id" in run else str(self.folder or "kept in memory")
+        packages = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+        commit = (run["commit"] or "unknown")[:7] + (" with changes" if run["dirty"] else "")
+        head = f"{run['notebook']}, profile {run['profile']}, {place}"
+        return f"{head}\n{packages}\n{run['device']}, commit {commit}"
+
+
+def start(notebook: str, params: Mapping[str, object]) -> Run:
+    """Begin the record of a notebook; the last expression of its third code cell, so that it is shown.
+
+    From here on the notebook shows figures as JPEG, which keeps its file small.
+
+    Args:
+        notebook: Name of the notebook, such as `"03_flowgen"`.
+        params: Its parameters; `globals()` will do, everything but plain values is left out. `out_dir` says
+            where to write; empty or absent keeps everything in memory.
+    """
+    _show_figures_as_jpeg()
+    folder = Path(params["out_dir"]) if params.get("out_dir") else None
+    if folder and (folder / "manifest.json").is_file():
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["status"] == "running":  # written by `runs.execute`, which knows more
+            return Run(manifest, folder)
+    plain = {
+        name: value
+        for name, value in params.items()
+        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in ("In", "Out", "out_dir")
+    }
+    return Run(describe(notebook, plain), folder)
+
+
+def encode(fig: "Figure") -> tuple[str, bytes]:
+    """A figure as PNG, or as JPEG where it holds photographs and would be larger than 150 kB.
+
+    Returns:
+        The suffix, such as `".png"`, and the file's content.
+    """
+    content = io.BytesIO()
+    fig.savefig(content, format="png", metadata={"Software": None})
+    if content.tell() <= FIGURE_BYTES:
+        return ".png", content.getvalue()
+    for quality in (92, 85, 75, 60, 45):
+        content = io.BytesIO()
+        fig.savefig(content, format="jpeg", pil_kwargs={"quality": quality, "optimize": True})
+        if content.tell() <= FIGURE_BYTES:
+            break
+    return ".jpg", content.getvalue()
+
+
+def _check_id(id: str) -> None:
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id):
+        raise ValueError(f"an id has lower-case letters, digits and hyphens only, got {id!r}")
+
+
+def _show_figures_as_jpeg() -> None:
+    if "ipykernel" in sys.modules:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})

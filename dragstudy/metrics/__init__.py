@@ -1,0 +1,1 @@
+"""Metrics: perceptual distance, fidelity, how far the handle points landed, identity."""

@@ -1,0 +1,64 @@
+"""The backbone: a Stable-Diffusion-shaped U-Net that denoises latents under a null prompt.
+
+The published systems start from Stable Diffusion 1.5 and feed it the embedding of the empty prompt. The tiny
+backbone has the same class, blocks and attention layers at fewer channels, and one learned null token in place of
+the text encoder's 77.
+"""
+
+import torch
+from diffusers import ConfigMixin, DPMSolverMultistepScheduler, ModelMixin, UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+
+class NullPrompt(ModelMixin, ConfigMixin):
+    """The prompt embedding that stands for "no prompt", `(1, num_tokens, dim)`, as a component of its own.
+
+    For Stable Diffusion store its text encoder's output for the empty string here (77 tokens of 768), and neither
+    the text encoder nor the tokenizer is needed any more.
+    """
+
+    @register_to_config
+    def __init__(self, num_tokens: int = 1, dim: int = 64):
+        super().__init__()
+        self.embedding = nn.Parameter(torch.zeros(1, num_tokens, dim), requires_grad=False)
+
+    def forward(self, batch_size: int) -> Tensor:
+        """Repeat the embedding: `(batch_size, num_tokens, dim)`."""
+        return self.embedding.expand(batch_size, -1, -1)
+
+
+def make_backbone(latent_channels: int = 4, channels: tuple[int, ...] = (64, 96, 128, 160)) -> UNet2DConditionModel:
+    """Build the tiny backbone, untrained.
+
+    Three resolutions with attention and a last one without, as in Stable Diffusion; one ResNet block a level
+    instead of two.
+    """
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=channels,
+        layers_per_block=1,
+        attention_head_dim=32,
+        cross_attention_dim=64,
+        norm_num_groups=32,
+    )
+
+
+def make_scheduler(prediction_type: str = "v_prediction") -> DPMSolverMultistepScheduler:
+    """DPM++ (2M), 20 steps by default in the pipelines, on Stable Diffusion's noise schedule.
+
+    The tiny networks predict the velocity, which stays informative at the noisiest timestep, where a sampler starts;
+    they are trained with a zero terminal signal-to-noise ratio for the same reason.
+    """
+    return DPMSolverMultistepScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction_type,
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+    )

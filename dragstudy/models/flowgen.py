@@ -1,0 +1,100 @@
+"""FlowGen: image and sparse drags to dense optical flow, by a pix2pix GAN.
+
+InstantDrag, Sec. 3.1.1. The generator is a U-Net of 4x4 convolutions that halve and double the resolution, with
+GroupNorm; the discriminator judges patches of `[image, sparse flow, dense flow]`.
+"""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class FlowGen(ModelMixin, ConfigMixin):
+    """The generator: `[image 3, sparse flow 2]` to a dense flow in [-1, 1].
+
+    Published: `base_channels=64, num_downs=8` (54 419 458 parameters at 256 x 256). Sides must be multiples of
+    `2 ** num_downs`.
+
+    A skip connection carries the *activated* feature, LeakyReLU(x): the published code activates in place before it
+    concatenates, and its weights expect that.
+
+    Args:
+        base_channels: Channels of the first level; doubled at each level up to eight times that.
+        num_downs: How often the resolution is halved.
+        norm_groups: Groups of every GroupNorm.
+        dropout: Rate in the decoder levels that have the full number of channels, except the innermost.
+    """
+
+    @register_to_config
+    def __init__(self, base_channels: int = 64, num_downs: int = 8, norm_groups: int = 32, dropout: float = 0.5):
+        super().__init__()
+        widths = [base_channels * min(2**level, 8) for level in range(num_downs)]
+        self.downs = nn.ModuleList(
+            nn.Conv2d(5 if level == 0 else widths[level - 1], widths[level], 4, stride=2, padding=1)
+            for level in range(num_downs)
+        )
+        self.down_norms = nn.ModuleList(
+            nn.GroupNorm(norm_groups, widths[level]) if 0 < level < num_downs - 1 else nn.Identity()
+            for level in range(num_downs)
+        )
+        outputs = [2, *widths[:-1]]
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(
+                widths[level] * (1 if level == num_downs - 1 else 2), outputs[level], 4, stride=2, padding=1
+            )
+            for level in range(num_downs)
+        )
+        self.up_norms = nn.ModuleList(
+            nn.GroupNorm(norm_groups, outputs[level]) if level > 0 else nn.Identity() for level in range(num_downs)
+        )
+        self.dropouts = nn.ModuleList(
+            nn.Dropout(dropout) if 3 < level < num_downs - 1 else nn.Identity() for level in range(num_downs)
+        )
+
+    def forward(self, image: Tensor, sparse_flow: Tensor) -> Tensor:
+        """Predict a dense flow.
+
+        Args:
+            image: `(b, 3, h, w)` in [-1, 1].
+            sparse_flow: `(b, 2, h, w)`, sample-wise normalised, zero where there is no drag.
+
+        Returns:
+            `(b, 2, h, w)` in [-1, 1], sample-wise normalised.
+        """
+        x = torch.cat([image, sparse_flow], dim=1)
+        skips = []
+        for level, (down, norm) in enumerate(zip(self.downs, self.down_norms, strict=True)):
+            x = norm(down(x if level == 0 else F.leaky_relu(x, 0.2)))
+            skips.append(F.leaky_relu(x, 0.2))
+        for level in reversed(range(len(self.ups))):
+            innermost = level == len(self.ups) - 1
+            x = F.relu(x if innermost else torch.cat([skips[level], x], dim=1))
+            x = self.dropouts[level](self.up_norms[level](self.ups[level](x)))
+        return torch.tanh(x)
+
+
+class PatchDiscriminator(ModelMixin, ConfigMixin):
+    """PatchGAN over `[image 3, sparse flow 2, dense flow 2]`; one logit a patch.
+
+    Published: `base_channels=64, num_layers=6` (15 358 145 parameters; 2 x 2 logits at 256 x 256).
+    """
+
+    @register_to_config
+    def __init__(self, base_channels: int = 64, num_layers: int = 6, norm_groups: int = 32):
+        super().__init__()
+        widths = [base_channels * min(2**level, 8) for level in range(num_layers + 1)]
+        layers: list[nn.Module] = [nn.Conv2d(7, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for level in range(1, num_layers + 1):
+            stride = 2 if level < num_layers else 1
+            layers += [
+                nn.Conv2d(widths[level - 1], widths[level], 4, stride=stride, padding=1),
+                nn.GroupNorm(norm_groups, widths[level]),
+                nn.LeakyReLU(0.2),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, padding=1))
+
+    def forward(self, image: Tensor, sparse_flow: Tensor, flow: Tensor) -> Tensor:
+        """Logits `(b, 1, h', w')`: positive where a patch of `flow` looks like a real one."""
+        return self.layers(torch.cat([image, sparse_flow, flow], dim=1))

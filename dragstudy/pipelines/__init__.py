@@ -1,0 +1,48 @@
+"""The editing methods, each a diffusers pipeline behind the same call; `load` finds one by name."""
+
+from pathlib import Path
+
+from dragstudy import _torchvision
+
+_torchvision.require()  # diffusers reaches torchvision through peft and transformers as it is imported
+
+from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput  # noqa: E402
+from dragstudy.pipelines.instantdrag import InstantDragPipeline  # noqa: E402
+from dragstudy.pipelines.warp import WarpPipeline  # noqa: E402
+from dragstudy.pipelines.weights import tiny_instantdrag  # noqa: E402
+
+__all__ = ["METHODS", "DragPipeline", "DragPipelineOutput", "InstantDragPipeline", "WarpPipeline", "load"]
+
+METHODS: dict[str, type[DragPipeline]] = {
+    "instantdrag": InstantDragPipeline,
+    "instantdrag-splat": InstantDragPipeline,
+    "warp": WarpPipeline,
+}
+
+
+def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipeline:
+    """Load an editing method, ready to call.
+
+    Args:
+        method: One of `METHODS`: `"instantdrag"` (the paper's conditioning), `"instantdrag-splat"` (also sees the
+            source moved along the flow) or `"warp"` (no network).
+        weights: `"tiny"` for the weights in this repository, a folder that `save_pretrained` wrote, or a hub id.
+
+    Raises:
+        ValueError: If there is no such method, or no weights of that name.
+
+    Example:
+        >>> pipe = load("warp")
+        >>> type(pipe).__name__
+        'WarpPipeline'
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if method == "warp":
+        return WarpPipeline()
+    if str(weights) == "tiny":
+        return tiny_instantdrag("splat" if method == "instantdrag-splat" else "concat")
+    try:
+        return METHODS[method].from_pretrained(str(weights))
+    except OSError as error:
+        raise ValueError(f"weights must be 'tiny', a saved pipeline's folder or a hub id, got {weights!r}") from error

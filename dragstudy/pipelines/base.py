@@ -1,0 +1,128 @@
+"""What every editing method shares: how a request is read and checked, and how a result is given back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from dragstudy.drags import DragInstruction
+from dragstudy.images import Fit, composite, load_image
+
+ImageLike = Image.Image | np.ndarray | Tensor | str
+
+
+@dataclass
+class DragPipelineOutput(BaseOutput):
+    """What a drag pipeline returns.
+
+    Attributes:
+        images: Edited images of the input's size: PIL (`output_type="pil"`), or uint8 arrays `(h, w, 3)` (`"np"`),
+            or float tensors `(3, h, w)` in [0, 1] (`"pt"`).
+        flow: The dense flow of each image in pixels of that image, tensors `(1, 2, h, w)`; None where the method
+            has no flow.
+        handle_points: Where the method says the handle points are now, `(n, 2)` arrays in pixels of each image;
+            None where it does not say.
+    """
+
+    images: list[Any]
+    flow: list[Tensor] | None = None
+    handle_points: list[np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image and what is asked of it, at the image's own size and at the size it is worked at.
+
+    Attributes:
+        image: The photograph, RGB.
+        drags: Drags and mask in pixels of the photograph.
+        fit: The way between the two sizes.
+        working_image: `(1, 3, h, w)` in [0, 1].
+        working_drags: Drags and mask in pixels of the working size.
+    """
+
+    image: Image.Image
+    drags: DragInstruction
+    fit: Fit
+    working_image: Tensor
+    working_drags: DragInstruction
+
+
+class DragPipeline(DiffusionPipeline):
+    """Base of the editing methods: reads requests, gives images back."""
+
+    def check_inputs(
+        self, image: Any, handle_points: Any, target_points: Any, mask: Any, working_area: int
+    ) -> tuple[list[Request], bool]:
+        """Turn the arguments of a call into requests; also tell whether they were a batch.
+
+        A list of images makes a batch; points and masks are then lists of the same length.
+
+        Raises:
+            ValueError: If an image cannot be read, points do not fit it, or the lists differ in length.
+        """
+        is_batch = isinstance(image, list | tuple) or (isinstance(image, Tensor) and image.ndim == 4)
+        if not is_batch:
+            return [make_request(image, handle_points, target_points, mask, working_area)], False
+        masks = [None] * len(image) if mask is None else mask
+        lengths = {len(image), len(handle_points), len(target_points), len(masks)}
+        if len(lengths) != 1 or not len(image):
+            raise ValueError(
+                f"a batch needs one list of points (and one mask, if any) an image, got {len(image)} images, "
+                f"{len(handle_points)} handle_points, {len(target_points)} target_points and {len(masks)} masks"
+            )
+        requests = [
+            make_request(*parts, working_area)
+            for parts in zip(image, handle_points, target_points, masks, strict=True)
+        ]
+        sizes = {request.fit.working_size for request in requests}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"the images of a batch must fit one working size, got {sorted(sizes)}: call once for each shape"
+            )
+        return requests, True
+
+    def finish(
+        self, requests: Sequence[Request], edited: Tensor, flow: Tensor | None, output_type: str, return_dict: bool
+    ) -> DragPipelineOutput | tuple:
+        """Bring edited working images `(b, 3, h, w)` in [0, 1] and flow `(b, 2, h, w)` back to the photographs.
+
+        Where a mask forbids change, the photograph's own pixels are returned.
+        """
+        images = []
+        for request, result in zip(requests, edited, strict=True):
+            image = request.fit.image_back(result)
+            if request.drags.mask is not None:
+                image = composite(request.image, image, request.drags.mask)
+            images.append(_as_type(image, output_type))
+        flows = None
+        if flow is not None:
+            flows = [request.fit.flow_back(f[None]) for request, f in zip(requests, flow, strict=True)]
+        return DragPipelineOutput(images=images, flow=flows) if return_dict else (images, flows)
+
+
+def make_request(image: Any, handle_points: Any, target_points: Any, mask: Any, working_area: int) -> Request:
+    """Read one image, its drags and its mask."""
+    photo = load_image(image)
+    drags = DragInstruction(handle_points, target_points, mask, photo.size)
+    fit = Fit.plan(photo.size, area=working_area)
+    return Request(photo, drags, fit, fit.image(photo), drags.resize(fit.working_size))
+
+
+def check_output_type(output_type: str) -> None:
+    """Refuse an unknown `output_type` before anything is computed."""
+    if output_type not in ("pil", "np", "pt"):
+        raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
+
+
+def _as_type(image: Image.Image, output_type: str) -> Image.Image | np.ndarray | Tensor:
+    if output_type == "pil":
+        return image
+    array = np.array(image)
+    return array if output_type == "np" else torch.from_numpy(array).permute(2, 0, 1).float() / 255

@@ -1,0 +1,214 @@
+"""InstantDrag: FlowGen turns drags into a dense flow, FlowDiffusion turns image and flow into the edited image."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor, nn
+
+from dragstudy.drags import DragInstruction
+from dragstudy.flow import hold_anchors, normalize_flow, rescale_to_drags, resize_flow
+from dragstudy.guidance import guidance_rows, guide
+from dragstudy.models.autoencoder import decode, encode
+from dragstudy.models.backbone import NullPrompt
+from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant
+from dragstudy.models.flowgen import FlowGen
+from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
+from dragstudy.sparse import sparse_flow
+
+
+class InstantDragPipeline(DragPipeline):
+    """InstantDrag (Shin et al., SIGGRAPH Asia 2024): no mask, no prompt, no optimisation.
+
+    Names in the paper: the sparse flow S is `sparse_flow`, the dense flow F is `flow`, s_I and s_F are
+    `image_guidance_scale` and `flow_guidance_scale`, the null embedding is `null_prompt`.
+
+    Args:
+        autoencoder: Between images and latents, f8.
+        unet: FlowDiffusion, `"concat"` or `"splat"`.
+        flowgen: From image and sparse flow to dense flow.
+        null_prompt: The embedding for "no prompt".
+        scheduler: The sampler.
+        flow_scale: Factor on the fixed-size normalised flow that `unet` was trained with; the paper's is 1.
+        scale_image_latents: Whether `unet` was trained on scaled image latents. The published one was not: it takes
+            the autoencoder's raw mode.
+        working_area: Pixels of the size the networks work at; images of any shape are fitted to about as many.
+    """
+
+    model_cpu_offload_seq = "flowgen->autoencoder->unet"
+    _callback_tensor_inputs = ["latents", "conditions"]
+
+    def __init__(
+        self,
+        autoencoder: nn.Module,
+        unet: UNet2DConditionModel,
+        flowgen: FlowGen,
+        null_prompt: NullPrompt,
+        scheduler: SchedulerMixin,
+        flow_scale: float = 1.0,
+        scale_image_latents: bool = True,
+        working_area: int = 256 * 256,
+    ):
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder, unet=unet, flowgen=flowgen, null_prompt=null_prompt, scheduler=scheduler
+        )
+        self.register_to_config(
+            flow_scale=flow_scale, scale_image_latents=scale_image_latents, working_area=working_area
+        )
+
+    def predict_flow(self, requests: list[Request]) -> Tensor:
+        """Dense flow of each request, `(b, 2, h, w)` in pixels of the working size (Sec. 3.2.4).
+
+        The sparse flow is normalised sample by sample, FlowGen's answer is scaled to the largest drag, anchors are
+        held and the mask is obeyed.
+        """
+        device = self._execution_device
+        images = 2 * torch.cat([request.working_image for request in requests]) - 1
+        size = tuple(images.shape[-2:])
+        sparse = torch.cat([sparse_flow(request.working_drags, size) for request in requests])
+        normed, _ = normalize_flow(sparse, "sample")
+        predicted = self.flowgen(images.to(device), normed.to(device)).float().cpu()
+        flow = rescale_to_drags(predicted, sparse)
+        return torch.stack([_obey(one, request.working_drags) for one, request in zip(flow, requests, strict=True)])
+
+    def encode_image(self, requests: list[Request]) -> Tensor:
+        """Latents of the working images, `(b, c, h/8, w/8)`, as the U-Net was trained to see them."""
+        images = 2 * torch.cat([request.working_image for request in requests]) - 1
+        latents = encode(self.autoencoder, images.to(self._execution_device, self.autoencoder.dtype))
+        return latents if self.config.scale_image_latents else latents / self.autoencoder.config.scaling_factor
+
+    def prepare_conditions(self, requests: list[Request], flow: Tensor, rows: tuple) -> Tensor:
+        """Condition channels of every guidance row, `(rows, b, channels, h/8, w/8)`."""
+        image_latents = self.encode_image(requests)
+        full = flow_conditions(
+            image_latents.float(), flow.to(image_latents.device), flow_variant(self.unet), flow_scale=self.config.flow_scale
+        )
+        image_only = drop_flow(full, image_latents.shape[1])
+        nothing = torch.zeros_like(full)
+        chosen = {(False, False): nothing, (True, False): image_only, (True, True): full}
+        return torch.stack([chosen[row[:2]] for row in rows])
+
+    def prepare_latents(self, shape: tuple[int, ...], generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
+        """Initial noise; with a list of generators each image has its own."""
+        noise = randn_tensor(shape, generator=generator, device=self._execution_device)
+        return noise * self.scheduler.init_noise_sigma
+
+    def denoise(self, latents: Tensor, conditions: Tensor, prompts: Tensor, timestep: Tensor) -> Tensor:
+        """The U-Net's prediction for every guidance row, `(rows, b, c, h, w)`, in one batch."""
+        rows, b = conditions.shape[:2]
+        scaled = self.scheduler.scale_model_input(latents, timestep).expand(rows, *latents.shape)
+        inputs = torch.cat([scaled, conditions], dim=2).flatten(0, 1).to(self.unet.dtype)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        predicted = self.unet(inputs, timestep, prompts.flatten(0, 1), return_dict=False)[0]
+        return predicted.float().unflatten(0, (rows, b))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        handle_points: Any,
+        target_points: Any,
+        mask: Any = None,
+        *,
+        flow: Tensor | None = None,
+        image_guidance_scale: float = 1.5,
+        flow_guidance_scale: float = 1.5,
+        text_guidance_scale: float = 3.0,
+        guidance_form: str = "image_flow",
+        prompt_embeds: Tensor | None = None,
+        num_inference_steps: int = 20,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, Tensor, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
+    ) -> DragPipelineOutput | tuple:
+        """Edit one image, or a list of them.
+
+        Args:
+            image: PIL, uint8 array, or float tensor `(3, h, w)` in [0, 1]; any size. A list makes a batch.
+            handle_points: `(n, 2)` x, y in pixels of the image.
+            target_points: `(n, 2)`; equal to its handle point it is an anchor, which stays.
+            mask: `(h, w)`, 1 = may change. InstantDrag needs none.
+            flow: Dense flow to use in place of FlowGen's, `(b, 2, h, w)` in pixels of its own grid.
+            image_guidance_scale: s_I; higher holds more of the source.
+            flow_guidance_scale: s_F; higher moves more.
+            text_guidance_scale: s_T, for `guidance_form="image_flow_text"` alone.
+            guidance_form: See `dragstudy.guidance.guide`.
+            prompt_embeds: Text embedding `(1, tokens, dim)` for `"image_flow_text"`.
+            num_inference_steps: Steps of the sampler.
+            generator: One generator, or one for each image of a batch.
+            output_type: `"pil"`, `"np"` or `"pt"`.
+            return_dict: Whether to return a `DragPipelineOutput` or the tuple `(images, flow)`.
+            callback_on_step_end: Called as `(pipeline, step, timestep, tensors)`; setting
+                `pipeline._interrupt = True` in it ends the sampling.
+            callback_on_step_end_tensor_inputs: Which of `latents`, `conditions` it gets.
+
+        Raises:
+            ValueError: If an argument cannot be used; the sentence says what was given and what is allowed.
+        """
+        # 1. Check the request
+        check_output_type(output_type)
+        rows = guidance_rows(guidance_form)
+        if any(row[2] for row in rows) and prompt_embeds is None:
+            raise ValueError("guidance_form 'image_flow_text' needs prompt_embeds, got None")
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+        requests, is_batch = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
+        if isinstance(generator, list) and len(generator) != len(requests):
+            raise ValueError(f"a list of generators needs one for each of {len(requests)} images, got {len(generator)}")
+        scales = {"image": image_guidance_scale, "flow": flow_guidance_scale, "text": text_guidance_scale}
+        if all(scales[name] == 1 for name in ("image", "flow")) and guidance_form == "image_flow":
+            rows, guidance_form = rows[-1:], ""  # nothing to guide: one row is enough
+        self._interrupt = False
+
+        # 2. Drags to dense flow
+        if flow is None:
+            flow = self.predict_flow(requests)
+        else:
+            width, height = requests[0].fit.working_size
+            flow = resize_flow(flow.float(), (height, width))
+
+        # 3. Conditions, prompts, noise
+        conditions = self.prepare_conditions(requests, flow, rows)
+        prompts = self._prompts(rows, len(requests), prompt_embeds)
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        latent_channels = self.unet.config.out_channels
+        latents = self.prepare_latents((len(requests), latent_channels, *conditions.shape[-2:]), generator)
+
+        # 4. Denoise
+        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            if self._interrupt:
+                break
+            predictions = self.denoise(latents, conditions, prompts, timestep)
+            guided = guide(predictions, guidance_form, scales) if guidance_form else predictions[0]
+            latents = self.scheduler.step(guided, timestep, latents, return_dict=False)[0]
+            if callback_on_step_end is not None:
+                tensors = {"latents": latents, "conditions": conditions}
+                given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                changed = callback_on_step_end(self, step, timestep, given) or {}
+                latents, conditions = changed.get("latents", latents), changed.get("conditions", conditions)
+
+        # 5. Back to the photograph
+        edited = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu() / 2 + 0.5
+        self.maybe_free_model_hooks()
+        return self.finish(requests, edited.clamp(0, 1), flow, output_type, return_dict)
+
+    def _prompts(self, rows: tuple, count: int, prompt_embeds: Tensor | None) -> Tensor:
+        null = self.null_prompt(count).to(self._execution_device, self.unet.dtype)
+        text = null if prompt_embeds is None else prompt_embeds.to(null).expand(count, -1, -1)
+        return torch.stack([text if row[2] else null for row in rows])
+
+
+def _obey(flow: Tensor, drags: DragInstruction) -> Tensor:
+    """Keep anchors where they are and what the mask protects at rest; flow `(2, h, w)`."""
+    anchors = drags.anchors
+    if anchors.any():
+        flow = hold_anchors(flow[None], drags.handle_points[anchors], drags.handle_points[~anchors])[0]
+    if drags.mask is not None:
+        flow = flow * torch.from_numpy(drags.mask)
+    return flow

@@ -1,0 +1,75 @@
+"""The baseline without a network: interpolate the drags, move the pixels, inpaint what is uncovered."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from dragstudy.flow import forward_splat
+from dragstudy.interpolation import interpolate_drags
+from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
+
+COVERED = 0.4  # a pixel less covered than this is a hole
+
+
+class WarpPipeline(DragPipeline):
+    """Thin-plate or moving-least-squares warp of the photograph, and classical inpainting (Telea 2004) of its holes.
+
+    Args:
+        interpolation: `"thin_plate"` or `"moving_least_squares"`.
+        working_area: Pixels of the size the warp is computed at.
+    """
+
+    def __init__(self, interpolation: str = "thin_plate", working_area: int = 512 * 512):
+        super().__init__()
+        self.register_to_config(interpolation=interpolation, working_area=working_area)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        handle_points: Any,
+        target_points: Any,
+        mask: Any = None,
+        *,
+        flow: Tensor | None = None,
+        num_inference_steps: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, Tensor, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] = (),
+    ) -> DragPipelineOutput | tuple:
+        """Edit one image, or a list of them; arguments as in `InstantDragPipeline.__call__`.
+
+        `num_inference_steps`, `generator` and the callback are accepted so that every method takes the same call;
+        there is one step, and nothing is random.
+        """
+        check_output_type(output_type)
+        requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
+        if flow is None:
+            flow = torch.cat([self.predict_flow(request) for request in requests])
+        edited = torch.cat([warp_and_inpaint(r.working_image, f[None]) for r, f in zip(requests, flow, strict=True)])
+        if callback_on_step_end is not None:
+            callback_on_step_end(self, 0, torch.tensor(0), {})
+        return self.finish(requests, edited, flow, output_type, return_dict)
+
+    def predict_flow(self, request: Request) -> Tensor:
+        """Interpolated flow of one request, `(1, 2, h, w)` in pixels of the working size; the mask holds still."""
+        width, height = request.fit.working_size
+        flow = interpolate_drags(request.working_drags, (height, width), self.config.interpolation)
+        mask = request.working_drags.mask
+        return flow if mask is None else flow * torch.from_numpy(mask)
+
+
+def warp_and_inpaint(image: Tensor, flow: Tensor) -> Tensor:
+    """Move the pixels of an image `(1, 3, h, w)` in [0, 1] along `flow` and inpaint what none of them covers."""
+    moved, coverage = forward_splat(image, flow, mode="average")
+    holes = (coverage[0, 0] < COVERED).numpy().astype(np.uint8)
+    picture = (moved[0].permute(1, 2, 0).numpy() * 255).round().clip(0, 255).astype(np.uint8)
+    if holes.any():
+        picture = cv2.inpaint(picture, holes, 5, cv2.INPAINT_TELEA)
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255

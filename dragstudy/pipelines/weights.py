@@ -1,0 +1,39 @@
+"""The weights that live in this repository, put together into pipelines."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+
+from dragstudy.models.backbone import NullPrompt, make_scheduler
+from dragstudy.models.flowgen import FlowGen
+from dragstudy.pipelines.instantdrag import InstantDragPipeline
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
+FLOW_SCALE = 8.0  # what the tiny FlowDiffusion was trained with
+
+
+def tiny_weights(name: str) -> Path:
+    """Folder of one set of shipped weights.
+
+    Raises:
+        ValueError: If this installation has none of that name.
+    """
+    folder = WEIGHTS / name
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"the shipped weights {name!r} are not at {folder}: install from a clone with `pip install -e .`")
+    return folder
+
+
+def tiny_instantdrag(variant: str) -> InstantDragPipeline:
+    """InstantDrag with the shipped weights, in single precision, on the CPU; `variant` is `"concat"` or `"splat"`."""
+    single = {"torch_dtype": torch.float32}
+    unet = UNet2DConditionModel.from_pretrained(tiny_weights(f"flowdiffusion-{variant}"), **single)
+    return InstantDragPipeline(
+        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **single),
+        unet=unet.to(memory_format=torch.channels_last),
+        flowgen=FlowGen.from_pretrained(tiny_weights("flowgen"), **single),
+        null_prompt=NullPrompt(),
+        scheduler=make_scheduler(),
+        flow_scale=FLOW_SCALE,
+    )

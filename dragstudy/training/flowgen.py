@@ -1,0 +1,125 @@
+"""Train FlowGen: a pix2pix GAN from image and sampled drags to the masked dense flow (InstantDrag, Eq. 3)."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dragstudy.flow import normalize_flow, rescale_to_drags
+from dragstudy.sparse import SAMPLER_CONFIGS, SamplerConfig, sample_drags
+from dragstudy.training.augment import augment_colours
+
+
+class FlowGenTask:
+    """Losses of FlowGen. A batch is what `PairDataset` gives.
+
+    For each discriminator update the generator is updated four times, each with freshly sampled drags of the same
+    pairs, so that it learns to map many sparse flows to one dense flow.
+
+    Args:
+        generator: The `FlowGen`.
+        discriminator: The `PatchDiscriminator`, or None to train on the reconstruction alone.
+        sampler: Name of a configuration in `SAMPLER_CONFIGS`, or one of one's own.
+        reconstruction: `"l2"` (the paper's) or `"l1"`.
+        reconstruction_weight: Lambda of Eq. 3; 100 in pix2pix, not given in the paper.
+        validation: A collated batch of pairs, or None.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module | None,
+        *,
+        sampler: str | SamplerConfig = "config2",
+        reconstruction: str = "l2",
+        reconstruction_weight: float = 100.0,
+        generator_updates: int = 4,
+        validation: dict | None = None,
+    ):
+        if reconstruction not in ("l1", "l2"):
+            raise ValueError(f"reconstruction must be 'l1' or 'l2', got {reconstruction!r}")
+        self.networks = {"generator": generator}
+        if discriminator is not None:
+            self.networks["discriminator"] = discriminator
+        self.sampler = SAMPLER_CONFIGS[sampler] if isinstance(sampler, str) else sampler
+        self.distance = {"l1": F.l1_loss, "l2": F.mse_loss}[reconstruction]
+        self.reconstruction_weight, self.generator_updates = reconstruction_weight, generator_updates
+        self.validation = validation
+
+    def losses(self, batch: dict, generator: torch.Generator) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+        batch = mirror_pairs(batch, generator)
+        image = 2 * augment_colours(batch["source"], generator) - 1
+        image = image.contiguous(memory_format=torch.channels_last)
+        flow, _ = normalize_flow(batch["flow"] * batch["mask"], "sample")
+        for _ in range(self.generator_updates):
+            sparse = self.sample_sparse(batch, generator)
+            fake = self.networks["generator"](image, sparse)
+            distance = self.distance(fake.float(), flow)
+            loss, logs = self.reconstruction_weight * distance, {"distance": distance}
+            if "discriminator" in self.networks:
+                logits = self.networks["discriminator"](image, sparse, fake)
+                logs["adversarial"] = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+                loss = loss + logs["adversarial"]
+            yield "generator", loss, logs
+        if "discriminator" in self.networks:
+            real = self.networks["discriminator"](image, sparse, flow)
+            fake = self.networks["discriminator"](image, sparse, fake.detach())
+            loss = F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
+            loss = (loss + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))) / 2
+            yield "discriminator", loss, {"real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
+
+    def sample_sparse(self, batch: dict, generator: torch.Generator) -> Tensor:
+        """Draw pseudo drag instructions for each pair: a sample-wise normalised sparse flow `(b, 2, h, w)`."""
+        drags = [
+            sample_drags(
+                flow.cpu(),
+                mask.cpu(),
+                self.sampler,
+                generator=generator,
+                landmarks=None if points.isnan().any() else points.cpu(),
+            )
+            for flow, mask, points in zip(batch["flow"], batch["mask"], batch["landmarks"], strict=True)
+        ]
+        return normalize_flow(torch.stack(drags).to(batch["flow"]), "sample")[0]
+
+    def validate(self) -> dict[str, float]:
+        """End-point error in pixels inside the mask, and that of zero flow."""
+        if self.validation is None:
+            return {}
+        generator = torch.Generator().manual_seed(0)
+        network = self.networks["generator"]
+        device = next(network.parameters()).device
+        batch = {key: value.to(device) for key, value in self.validation.items() if isinstance(value, Tensor)}
+        drags = self.sample_sparse(batch, generator)
+        truth = batch["flow"] * batch["mask"]
+        largest = truth.abs().amax(dim=(2, 3), keepdim=True)
+        flow = rescale_to_drags(network(2 * batch["source"] - 1, drags).float(), drags * largest)
+        inside = batch["mask"].sum(dim=(1, 2, 3)).clamp_min(1)
+        error = ((flow - truth).norm(dim=1, keepdim=True) * batch["mask"]).sum(dim=(1, 2, 3)) / inside
+        still = (truth.norm(dim=1, keepdim=True) * batch["mask"]).sum(dim=(1, 2, 3)) / inside
+        return {"val_epe": error.mean().item(), "val_epe_zero": still.mean().item()}
+
+
+def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:
+    """Mirror each pair left-right with probability one half: images, masks, flow (x changes sign) and landmarks."""
+    flip = torch.rand(len(batch["flow"]), generator=generator) < 0.5
+    mirrored = dict(batch)
+    for key in ("source", "target", "mask", "target_mask", "valid", "flow"):
+        value = batch[key]
+        mirrored[key] = torch.where(flip.to(value.device).view(-1, 1, 1, 1), value.flip(3), value)
+    sign = torch.where(flip, -1.0, 1.0).to(batch["flow"])
+    mirrored["flow"] = mirrored["flow"] * torch.stack([sign, torch.ones_like(sign)], dim=1)[:, :, None, None]
+    width = batch["source"].shape[-1]
+    for key in ("landmarks", "target_landmarks"):
+        points = batch[key]
+        turned = torch.stack([width - 1 - points[:, MIRRORED_LANDMARKS, 0], points[:, MIRRORED_LANDMARKS, 1]], dim=2)
+        mirrored[key] = torch.where(flip.to(points.device).view(-1, 1, 1), turned, points)
+    return mirrored
+
+
+# which landmark each of dlib's 68 becomes in a mirror: jaw, brows, nose, eyes, outer and inner lips
+MIRRORED_LANDMARKS = [
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37,
+    36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+]  # fmt: skip

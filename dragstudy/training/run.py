@@ -1,0 +1,145 @@
+"""`dragstudy train MODEL`: build the model, its data and its task, run the loop, save half-precision weights."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, ModelMixin, UNet2DConditionModel
+from torch.utils.data import Dataset, default_collate
+
+from dragstudy.data.pairs import PairDataset
+from dragstudy.models.autoencoder import make_autoencoder, set_latent_scale
+from dragstudy.models.backbone import NullPrompt, make_backbone, make_scheduler
+from dragstudy.models.flowdiffusion import make_flowdiffusion
+from dragstudy.models.flowgen import FlowGen, PatchDiscriminator
+from dragstudy.training.autoencoder import AutoencoderTask
+from dragstudy.training.backbone import BackboneTask
+from dragstudy.training.flowdiffusion import FlowDiffusionTask
+from dragstudy.training.flowgen import FlowGenTask
+from dragstudy.training.frames import FrameDataset
+from dragstudy.training.latents import cached_latents
+from dragstudy.training.loop import LoopSettings, train_loop
+
+VALIDATION_ITEMS = 32
+DEFAULTS = {  # tiny profile
+    "autoencoder": {"steps": 1800, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 300},
+    "backbone": {"steps": 1500, "batch_size": 32, "learning_rate": 4e-4, "validate_every": 250},
+    "flowgen": {"steps": 500, "batch_size": 8, "learning_rate": 4e-4, "betas": (0.5, 0.99), "validate_every": 100},
+    "flowdiffusion": {"steps": 1500, "batch_size": 32, "learning_rate": 4e-4, "validate_every": 250},
+}
+
+
+def train(
+    model: str, data: Path, out: Path, *, minutes: float | None = None, seed: int = 0, limit: int = 0, **options
+) -> Path:
+    """Train one model of the tiny profile and save it to `out`.
+
+    Args:
+        model: A key of `TRAINABLE`.
+        data: Folder of pairs, as `dragstudy curate` makes it, with splits `train` and `val`.
+        out: Gets the weights (half precision), `metrics.jsonl` and checkpoints.
+        minutes: Time budget; run the same command again to go on.
+        seed: Decides every random draw.
+        limit: Train on the first `limit` pairs only (0: all); for trials and tests.
+        **options: Fields of `LoopSettings`, and what the model's function takes besides (`autoencoder`,
+            `backbone`: folders of weights; `variant`, `flow_scale`, `sampler`, `reconstruction` ...).
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: If `model` is unknown.
+    """
+    if model not in TRAINABLE:
+        raise ValueError(f"model must be one of {', '.join(TRAINABLE)}, got {model!r}")
+    torch.manual_seed(seed)  # initial weights: torch's layers know no other generator
+    fields = LoopSettings.__dataclass_fields__
+    loop = {**DEFAULTS[model], **{key: options.pop(key) for key in list(options) if key in fields}}
+    settings = LoopSettings(out=Path(out), seed=seed, minutes=minutes, **loop)
+    return TRAINABLE[model](Path(data), settings, limit, **options)
+
+
+def train_autoencoder(data: Path, settings: LoopSettings, limit: int, *, latent_channels: int = 4, width: int = 64):
+    """Train the autoencoder on the frames of all pairs, then choose the scale of its latents."""
+    frames, validation = FrameDataset(data, "train"), FrameDataset(data, "val")
+    images = _collate(validation)["image"]
+    autoencoder = make_autoencoder(latent_channels, width)
+    train_loop(AutoencoderTask(autoencoder, validation=images), _first(frames, limit), settings)
+    set_latent_scale(autoencoder.float().cpu(), 2 * _collate(frames, 128)["image"] - 1)
+    return _save(autoencoder, settings.out)
+
+
+def train_backbone(data: Path, settings: LoopSettings, limit: int, *, autoencoder: Path):
+    """Train the unconditional latent U-Net on the target frames' latents."""
+    encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
+    latents = _first(cached_latents(PairDataset(data, "train"), encoder), limit)
+    validation = _collate(cached_latents(PairDataset(data, "val"), encoder), 64)
+    unet, null_prompt = make_backbone(encoder.config.latent_channels), NullPrompt()
+    train_loop(BackboneTask(unet, null_prompt, make_scheduler(), validation=validation), latents, settings)
+    return _save(unet, settings.out)
+
+
+def train_flowdiffusion(
+    data: Path,
+    settings: LoopSettings,
+    limit: int,
+    *,
+    autoencoder: Path,
+    backbone: Path,
+    variant: str = "concat",
+    flow_scale: float = 8.0,
+    approach: int = 1,
+):
+    """Fine-tune the backbone, with zero-initialised condition channels, on pairs."""
+    encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
+    latents = _first(cached_latents(PairDataset(data, "train"), encoder, approach=approach), limit)
+    validation = _collate(cached_latents(PairDataset(data, "val"), encoder), 64)
+    unet = make_flowdiffusion(UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32), variant)
+    task = FlowDiffusionTask(unet, NullPrompt(), make_scheduler(), flow_scale=flow_scale, validation=validation)
+    train_loop(task, latents, settings)
+    return _save(unet, settings.out)
+
+
+def train_flowgen(
+    data: Path,
+    settings: LoopSettings,
+    limit: int,
+    *,
+    sampler: str = "config2",
+    base_channels: int = 32,
+    num_downs: int = 6,
+    adversarial: bool = True,
+    **losses,
+):
+    """Train FlowGen against its discriminator; the generator alone is saved."""
+    pairs, validation = PairDataset(data, "train"), PairDataset(data, "val")
+    generator = FlowGen(base_channels, num_downs)
+    discriminator = PatchDiscriminator(base_channels, num_layers=4) if adversarial else None
+    task = FlowGenTask(generator, discriminator, sampler=sampler, validation=_collate(validation), **losses)
+    train_loop(task, _first(pairs, limit), settings)
+    return _save(generator, settings.out)
+
+
+TRAINABLE: dict[str, Callable[..., Path]] = {
+    "autoencoder": train_autoencoder,
+    "backbone": train_backbone,
+    "flowgen": train_flowgen,
+    "flowdiffusion": train_flowdiffusion,
+}
+
+
+def _first(dataset: Dataset, limit: int) -> Dataset:
+    return torch.utils.data.Subset(dataset, range(min(limit, len(dataset)))) if limit else dataset
+
+
+def _collate(dataset: Dataset, count: int = VALIDATION_ITEMS) -> dict:
+    """A batch of `count` items spread over the whole set."""
+    count = min(count, len(dataset))
+    return default_collate([dataset[i * len(dataset) // count] for i in range(count)])
+
+
+def _save(model: ModelMixin, out: Path) -> Path:
+    model.cpu().half().save_pretrained(out)
+    model.float()
+    return out
