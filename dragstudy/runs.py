@@ -25,6 +25,9 @@ from dragstudy.progress import HEADLESS, progress
 
 __all__ = ["Outcome", "Run", "execute", "progress", "refresh", "start", "study"]
 
+# the running interpreter's kernel, without its remarks about transport on the progress lines
+KERNEL = {"kernel_name": "python3", "extra_arguments": ["--log-level=ERROR"]}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -131,7 +134,7 @@ def refresh(notebook: str, *, root: Path = ROOT) -> None:
     path = _notebooks.find_notebook(notebook, root)
     content = _notebooks.read_notebook(path)
     _notebooks.parameters(content)
-    options = {"timeout": None, "kernel_name": "python3", "record_timing": False, "coalesce_streams": True}
+    options = {**KERNEL, "timeout": None, "record_timing": False, "coalesce_streams": True}
     with _headless():
         NotebookClient(content, **options, resources={"metadata": {"path": str(path.parent)}}).execute()
     _notebooks.write_notebook(path, content)
@@ -201,7 +204,7 @@ def _run_papermill(plan: _Plan) -> str:
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of annotations that it cannot read
     target, error = plan.folder / "executed.ipynb", ""
     params = plan.params | {"out_dir": str(plan.folder)} if "out_dir" in plan.params else plan.params
-    options = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+    options = {**KERNEL, "language": "python", "progress_bar": False}
     try:
         with _headless():
             papermill.execute_notebook(plan.path, target, params, **options)

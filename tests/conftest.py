@@ -1,6 +1,7 @@
 """What every test shares: a seed, tiny notebooks in a clone of their own, assets where they were fetched."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def _same_everywhere() -> Iterator[None]:
     """Weights of networks that tests make do not depend on the tests before; figures do not pile up."""
     torch.manual_seed(0)
     yield
-    matplotlib.pyplot.close("all")
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

@@ -192,7 +192,11 @@ def test_fitted_sizes_are_multiples_of_about_the_area_and_shape(size, area, mult
     assert w % multiple == h % multiple == 0
     exact = np.sqrt(area * size[0] / size[1]), np.sqrt(area * size[1] / size[0])
     for side, wanted in zip((w, h), exact, strict=True):
-        assert abs(side - wanted) <= multiple / 2 or side == multiple
+        assert abs(side - wanted) < multiple or side == multiple
+
+
+def test_no_other_size_of_the_same_pixels_is_closer_in_shape():
+    assert fit_size(640, 480) == (256, 192)  # 4:3 exactly; rounding each side by itself gives 5:3
 
 
 @pytest.mark.parametrize("size", [(20000, 30), (30, 20000), (161, 10)])

@@ -133,7 +133,7 @@ def write_benchmark(
                 writer.reject({"key": _key(item), "clip": item.clip, "split": item.split}, "unreadable")
                 counts["unreadable"] += 1
                 continue
-            writer.write(pair, **flow_statistics(pair.flow, pair.mask, pair.valid))
+            writer.write(pair, **flow_statistics(pair.flow, pair.mask, pair.valid, pair.source))
             counts[""] += 1
     return counts
 

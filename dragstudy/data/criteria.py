@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dragstudy.data.estimators import FLOW_ESTIMATORS, estimate_flow
+from dragstudy.data.estimators import FLOW_ESTIMATORS, Frame, estimate_flow
 from dragstudy.data.frames import (
     FrameFacts,
     FrameMask,
@@ -60,7 +60,7 @@ class CurateSettings:
         min_mask_share: Share of the image, 0 to 1.
         min_motion: 99th percentile of the flow's length inside the mask, px.
         min_valid_share: Share of the mask whose flow is consistent, 0 to 1.
-        max_border_motion: Median length of the flow along the border, px; None allows any camera motion.
+        max_border_motion: How far the image border may move, px; None allows any camera motion.
         seed: Of the drawing of pairs and of splits.
     """
 
@@ -101,7 +101,7 @@ class CurateSettings:
 
 def judge(
     source: FrameFacts, target: FrameFacts, row: dict[str, Any], settings: CurateSettings
-) -> tuple[str, Pair | None, dict[str, float]]:
+) -> tuple[str, Pair | None, dict[str, Number]]:
     """Decide about a pair, the cheap questions first.
 
     Args:
@@ -114,14 +114,16 @@ def judge(
         The reason (`""` = kept), the pair if it is kept, and what was measured until the decision, as columns
         of the manifest.
     """
-    measured: dict[str, float] = dict(zip(("height", "width"), source.frame.shape, strict=False))
+    measured: dict[str, Number] = dict(zip(("height", "width"), source.frame.shape, strict=False))
     for reason in _obstacles(source, target, settings, measured):
         return reason, None, measured
     forward = estimate_flow(source.frame, target.frame, settings.estimator)
     backward = estimate_flow(target.frame, source.frame, settings.estimator)
-    masks = [_mask(facts, flow, settings.mask) for facts, flow in ((source, forward), (target, backward))]
+    masks = [
+        _mask(*views, settings.mask) for views in ((source, target, forward), (target, source, backward))
+    ]
     valid = consistent(forward, backward)
-    measured |= flow_statistics(forward, masks[0], valid)
+    measured |= flow_statistics(forward, masks[0], valid, source.frame)
     if reason := _flow_fault(measured, masks, settings):
         return reason, None, measured
     pair = Pair(
@@ -139,7 +141,7 @@ def judge(
     return "", pair, measured
 
 
-def flow_statistics(flow: np.ndarray, mask: FrameMask, valid: FrameMask) -> dict[str, float]:
+def flow_statistics(flow: np.ndarray, mask: FrameMask, valid: FrameMask, frame: Frame) -> dict[str, Number]:
     """What the manifest says of a flow: motion inside the mask and at the border in px, shares of 1."""
     inside = mask > 0
     lengths = flow_length(flow)[inside] if inside.any() else np.zeros(1)
@@ -148,12 +150,12 @@ def flow_statistics(flow: np.ndarray, mask: FrameMask, valid: FrameMask) -> dict
         "valid_share": float(valid[inside].mean()) if inside.any() else 0.0,
         "mean_motion": float(lengths.mean()),
         "max_motion": float(np.percentile(lengths, 99)),
-        "border_motion": border_motion(flow, mask),
+        "border_motion": border_motion(flow, mask, frame),
     }
 
 
 def _obstacles(
-    source: FrameFacts, target: FrameFacts, settings: CurateSettings, measured: dict[str, float]
+    source: FrameFacts, target: FrameFacts, settings: CurateSettings, measured: dict[str, Number]
 ) -> Iterator[str]:
     """What can be said against a pair before its flow is known; fills `measured` on the way."""
     if np.abs(source.histogram - target.histogram).sum() / 2 > settings.max_colour_change:
@@ -175,13 +177,16 @@ def _obstacles(
         yield "hands_differ"
 
 
-def _mask(facts: FrameFacts, flow: np.ndarray, kind: MaskName) -> FrameMask:
+def _mask(facts: FrameFacts, other: FrameFacts, flow: np.ndarray, kind: MaskName) -> FrameMask:
+    """The object in a frame, given the other frame and the flow to it."""
     if kind == "person":
         return facts.mask
-    return motion_mask(flow) if kind == "flow" else np.full(flow.shape[1:], 255, np.uint8)
+    if kind == "flow":
+        return motion_mask(flow, (facts.frame, other.frame))
+    return np.full(flow.shape[1:], 255, np.uint8)
 
 
-def _flow_fault(measured: dict[str, float], masks: list[FrameMask], settings: CurateSettings) -> str:
+def _flow_fault(measured: dict[str, Number], masks: list[FrameMask], settings: CurateSettings) -> str:
     """What can be said against a pair once its flow is known."""
     if min((mask > 0).mean() for mask in masks) < settings.min_mask_share:
         return "no_object"

@@ -6,7 +6,6 @@ frame. Added here: near-identical pairs, scene cuts and unreliable flow go too.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,9 +16,9 @@ import numpy as np
 from dragstudy.data.composite import composite_background
 from dragstudy.data.criteria import REASONS, CurateSettings, judge
 from dragstudy.data.estimators import Frame
-from dragstudy.data.frames import Analyser, FrameFacts, PeopleAnalyser
+from dragstudy.data.frames import Analyser, FrameFacts, people_analyser
 from dragstudy.data.pairs import ShardWriter
-from dragstudy.data.sampling import assign_splits, pair_key, sample_windows
+from dragstudy.data.sampling import assign_splits, clip_name, find_clips, pair_key, sample_windows
 from dragstudy.data.video import (
     Crop,
     clip_info,
@@ -85,7 +84,7 @@ def curate_frames(
         if pair_key(clip, i, j) not in writer
     }
     counts: Counter = Counter()
-    met = _meetings(frames, list(pending), analyser or PeopleAnalyser())
+    met = _meetings(frames, list(pending), analyser or people_analyser())
     for (i, j), source, target in progress(met, description=clip, total=len(pending)):
         row = pending.pop((i, j))
         reason, pair, measured = judge(source, target, row, settings)
@@ -113,7 +112,7 @@ def curate_clips(
     """Turn clips into shards and a manifest in `out`; interrupted, the same call goes on.
 
     Args:
-        clips: Video files; their names without suffix must differ.
+        clips: Video files, or folders of them; the clips' names without suffix must differ.
         out: Folder of the shards, made if absent; clips may be added to it by later calls.
         settings: The rules; an existing folder must have been made with the same.
         identities: Whose face a clip shows, by clip name; a clip's own name where it is not listed.
@@ -130,7 +129,7 @@ def curate_clips(
     """
     paths = _named(clips)
     _keep_settings(Path(out), settings)
-    analyser = analyser or PeopleAnalyser()
+    analyser = analyser or people_analyser()
     counts: Counter = Counter()
     with ShardWriter(out, settings.pairs_per_shard) as writer:
         places = _places(paths, writer, identities or {}, splits or {})
@@ -207,10 +206,11 @@ def _framing(path: Path, settings: CurateSettings, analyser: Analyser) -> tuple[
 
 
 def _named(clips: Sequence[Path]) -> dict[str, Path]:
-    """Clips by name: the file's name without suffix, other signs than letters, digits, _ and - made _."""
+    """Clips by name, folders replaced by what they hold."""
     paths: dict[str, Path] = {}
-    for path in map(Path, clips):
-        name = re.sub(r"[^\w-]", "_", path.stem)
+    listed = (found for path in map(Path, clips) for found in (find_clips(path) if path.is_dir() else [path]))
+    for path in listed:
+        name = clip_name(path)
         if not path.is_file():
             raise FileNotFoundError(f"no clip at {path}")
         if name in paths:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -147,21 +148,30 @@ def sample_motion(num_frames: int, rng: np.random.Generator, *, strength: float 
 
 
 def generate_identity(
-    generator: FaceGenerator, directions: AttributeDirections, seed: int, *, num_frames: int = 7, size: int = 256
+    generator: FaceGenerator,
+    directions: AttributeDirections,
+    seed: int,
+    *,
+    num_frames: int = 7,
+    size: int = 256,
+    strength: tuple[float, float] = (0.6, 1.4),
 ) -> list[np.ndarray]:
-    """Draw one identity in motion: `num_frames` uint8 RGB frames `(size, size, 3)`; `seed` decides everything."""
+    """Draw one identity in motion: `num_frames` uint8 RGB frames `(size, size, 3)`; `seed` decides everything.
+
+    The strength of its motion is drawn between the two of `strength`: up to 1.4 is talk, above 2 are grimaces.
+    """
     rng = np.random.default_rng([seed, 1])
     style = generator.truncate(generator.styles(rng.standard_normal((1, LATENT_SIZE)))[0], rng.uniform(0.6, 0.8))
-    offsets = sample_motion(num_frames, rng, strength=rng.uniform(0.6, 1.4))
+    offsets = sample_motion(num_frames, rng, strength=rng.uniform(*strength))
     return [generator.image(style + offset @ directions.vectors, size) for offset in offsets]
 
 
 def save_identities(
-    out: Path, identities: range, *, num_frames: int = 7, size: int = 256, precision: str = "f32"
+    out: Path, identities: range, *, precision: str = "f32", **drawing: Any
 ) -> Iterator[int]:
     """Write identities as `out/00012/3.jpg` and yield each seed as its folder is complete.
 
-    Folders that exist are complete (they are renamed into place) and are skipped, so an interrupted run goes on.
+    `drawing` goes to `generate_identity`. Folders that exist are complete (they are renamed into place) and are skipped, so an interrupted run goes on.
     """
     out.mkdir(parents=True, exist_ok=True)
     missing = [seed for seed in identities if not (out / f"{seed:05d}").exists()]
@@ -172,7 +182,7 @@ def save_identities(
     for seed in missing:
         partial = out / f"{seed:05d}.partial"
         partial.mkdir(exist_ok=True)
-        for k, frame in enumerate(generate_identity(generator, directions, seed, num_frames=num_frames, size=size)):
+        for k, frame in enumerate(generate_identity(generator, directions, seed, **drawing)):
             Image.fromarray(frame).save(partial / f"{k}.jpg", quality=95)
         os.replace(partial, out / f"{seed:05d}")
         yield seed

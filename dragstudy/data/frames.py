@@ -17,6 +17,8 @@ FrameMask = UInt8[np.ndarray, "h w"]
 
 BORDER = 0.04  # width of the image border that tells the camera's motion, in shorter sides
 CHEEK = 0.45  # widths of a face: no palm in front of it is smaller
+LEAST_CHANGE = 8  # grey levels of 255
+LEAST_SLOPE = 4  # grey levels a pixel; compression leaves about one in flat walls
 SMALLEST_PART = 0.002  # connected parts of a motion mask below this share of the image are noise
 
 
@@ -77,6 +79,12 @@ def _inside_face(palm: Float[np.ndarray, "5"], face: Float[np.ndarray, "5"]) -> 
     return bool(inside and palm[2] - palm[0] < CHEEK * (face[2] - face[0]))
 
 
+@functools.cache
+def people_analyser() -> PeopleAnalyser:
+    """The one `PeopleAnalyser` of this process: dlib's predictor takes a second to load."""
+    return PeopleAnalyser()
+
+
 @dataclass(frozen=True, eq=False)
 class FrameFacts:
     """A frame and what is found in it; each thing is looked for once, when first asked."""
@@ -125,32 +133,59 @@ def border_strips(size: tuple[int, int]) -> list[tuple[slice, slice]]:
     return [(first, everything), (last, everything), (everything, first), (everything, last)]
 
 
-def border_motion(flow: FrameFlow, mask: FrameMask | None = None) -> float:
+def border_motion(flow: FrameFlow, mask: FrameMask | None = None, frame: Frame | None = None) -> float:
     """How far the image border moves, in pixels: near 0 when the camera stands still.
 
     The median over the four strips along the border of the length of their median vector: a wall without
     texture has a random flow of some length whose median is small, a pan or a zoom moves every strip.
+    Strips of which mask and texture leave less than a twentieth are left out; 0 if none remain.
 
     Args:
         flow: Forward flow, in pixels.
-        mask: Where the object is; left out of strips of which it leaves a tenth.
+        mask: Where the object is.
+        frame: The flow's first frame, RGB; where it has no texture, its flow says nothing.
     """
+    usable = np.ones(flow.shape[1:], bool) if frame is None else has_texture(frame)
+    usable &= True if mask is None else mask == 0
     lengths = []
     for rows, columns in border_strips(flow.shape[1:]):
         strip = flow[:, rows, columns].reshape(2, -1)
-        outside = np.ones(strip.shape[1], bool) if mask is None else mask[rows, columns].ravel() == 0
-        if outside.mean() > 0.1:
-            lengths.append(np.hypot(*np.median(strip[:, outside], axis=1)))
+        chosen = usable[rows, columns].ravel()
+        if chosen.mean() > 0.05:
+            lengths.append(np.hypot(*np.median(strip[:, chosen], axis=1)))
     return float(np.median(lengths)) if lengths else 0.0
 
 
-def motion_mask(flow: FrameFlow, *, threshold: float | int = 1.0, dilation: int = 7) -> FrameMask:
+def has_texture(frame: Frame) -> np.ndarray:
+    """True near edges and texture, where a flow estimator has something to match."""
+    grey = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1)
+    slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)) / 8
+    return cv2.dilate((slope > LEAST_SLOPE).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+
+
+def changed(source: Frame, target: Frame) -> FrameMask:
+    """1 in and around places that look different in both frames, beyond noise and exposure; else 0."""
+    difference = cv2.GaussianBlur(cv2.absdiff(source, target).max(axis=2), (0, 0), 1.5)
+    seen = (difference > LEAST_CHANGE).astype(np.uint8)
+    seen = cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return cv2.morphologyEx(seen, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (25, 25)))
+
+
+def motion_mask(
+    flow: FrameFlow,
+    frames: tuple[Frame, Frame] | None = None,
+    *,
+    threshold: float | int = 1.0,
+    dilation: int = 7,
+) -> FrameMask:
     """Mask of what moves against the camera: for objects that no person segmenter finds.
 
-    LightningDrag, Sec. 4.1, marks motion by frame differences; the flow is there anyway and knows how far.
+    LightningDrag, Sec. 4.1, marks motion by frame differences. Here the flow must say so too; alone it would
+    believe the random flow of a wall without texture.
 
     Args:
         flow: Forward flow, in pixels.
+        frames: The two frames of the flow, RGB; where they look the same, nothing counts as moving.
         threshold: Smallest motion that counts, in pixels, after the border's median vector is taken off.
         dilation: Side of the square that the mask grows by, so that it covers the object's outline.
 
@@ -160,6 +195,8 @@ def motion_mask(flow: FrameFlow, *, threshold: float | int = 1.0, dilation: int 
     border = np.concatenate([flow[:, r, c].reshape(2, -1) for r, c in border_strips(flow.shape[1:])], axis=1)
     camera = np.median(border, axis=1).astype(np.float32)[:, None, None]
     moving = (flow_length(flow - camera) > threshold).astype(np.uint8)
+    if frames is not None:
+        moving &= changed(*frames)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
     moving = cv2.morphologyEx(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, kernel), cv2.MORPH_OPEN, kernel)
     count, labels, parts, _ = cv2.connectedComponentsWithStats(moving)

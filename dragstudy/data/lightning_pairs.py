@@ -17,7 +17,7 @@ from jaxtyping import Float64, UInt8
 from dragstudy.data.estimators import Frame, FrameFlow, estimate_flow
 from dragstudy.data.frames import border_motion, consistent, flow_length, motion_mask
 from dragstudy.data.pairs import Pair, ShardWriter
-from dragstudy.data.sampling import pair_key, sample_windows
+from dragstudy.data.sampling import clip_name, pair_key, sample_windows
 from dragstudy.data.video import read_frames, sampled_times
 from dragstudy.progress import progress
 
@@ -76,16 +76,17 @@ def curate_lightning(
     counts: Counter = Counter()
     with ShardWriter(out) as writer:
         for path in map(Path, clips):
-            identity = (identities or {}).get(path.stem, path.stem)
-            place = {"clip": path.stem, "identity": identity, "split": (splits or {}).get(identity, "train")}
-            generator = np.random.default_rng([settings.seed, *path.stem.encode()])
+            clip = clip_name(path)
+            identity = (identities or {}).get(clip, clip)
+            place = {"clip": clip, "identity": identity, "split": (splits or {}).get(identity, "train")}
+            generator = np.random.default_rng([settings.seed, *clip.encode()])
             count = len(sampled_times(path, fps=settings.fps))
             windows = sample_windows(count, settings.max_interval, settings.pairs_per_clip, generator)
-            pending = [window for window in windows if pair_key(path.stem, *window) not in writer]
+            pending = [window for window in windows if pair_key(clip, *window) not in writer]
             runs = _runs(path, pending, settings)
-            for (i, j), frames in progress(runs, description=path.stem, total=len(pending)):
+            for (i, j), frames in progress(runs, description=clip, total=len(pending)):
                 info = place | {"source_index": i, "target_index": j, "fps": float(settings.fps)}
-                key = pair_key(path.stem, i, j)
+                key = pair_key(clip, i, j)
                 drawn = np.random.default_rng(
                     [settings.seed, *key.encode()]
                 )  # the same after an interruption
@@ -135,10 +136,11 @@ def make_lightning_pair(
     forward, backward = (
         estimate_flow(a, b, settings.estimator) for a, b in ((source, target), (target, source))
     )
-    mask = motion_mask(forward, threshold=settings.min_motion / 2)
-    if border_motion(forward, mask) > settings.max_border_motion:
+    mask = motion_mask(forward, (source, target), threshold=settings.min_motion / 2)
+    if border_motion(forward, mask, source) > settings.max_border_motion:
         return "moving_camera", None
-    handles = draw_handles(forward, mask, settings, generator)
+    valid = consistent(forward, backward)
+    handles = draw_handles(forward, mask * valid, settings, generator)
     if not len(handles):
         return "little_motion", None
     targets, error = track(handles, frames, settings.estimator)
@@ -150,10 +152,9 @@ def make_lightning_pair(
     if not len(handles):
         return "lost_points", None
     crop = draw_crop(source.shape[:2], np.concatenate([handles, targets]), settings.margin, generator)
-    layers = (source, target, mask, motion_mask(backward, threshold=settings.min_motion / 2))
-    return "", _cropped(
-        layers, forward, consistent(forward, backward), (handles, targets), crop, place, settings
-    )
+    target_mask = motion_mask(backward, (target, source), threshold=settings.min_motion / 2)
+    layers = (source, target, mask, target_mask)
+    return "", _cropped(layers, forward, valid, (handles, targets), crop, place, settings)
 
 
 def draw_handles(

@@ -7,12 +7,11 @@ Members of a pair in its tar: `key.source.jpg`, `key.target.jpg` (quality 95), `
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -150,7 +149,7 @@ class PairDataset(Dataset):
     An item is a dict: `source`, `target` `(3, h, w)` in [0, 1]; `mask`, `target_mask`, `valid` `(1, h, w)`, 0
     or 1; `flow` `(2, h, w)` in pixels, not masked; `landmarks`, `target_landmarks` `(68, 2)` in pixels, NaN
     without a face; `key`. With `max_points`, also `handle_points` and `target_points` `(max_points, 2)` of
-    LightningDrag pairs, padded with NaN. Picklable; each process opens its own files.
+    LightningDrag pairs, padded with NaN. Picklable.
 
     Args:
         folder: What a `ShardWriter` made.
@@ -170,8 +169,6 @@ class PairDataset(Dataset):
             raise ValueError(f"no kept pairs of split {split!r} in {self.folder}, which holds splits {held}")
         self.manifest = kept.reset_index(drop=True)
         self._records = list(zip(*(kept[name] for name in ("key", "shard", "offset", "length")), strict=True))
-        self._files: dict[str, BinaryIO] = {}
-        self._process = os.getpid()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -201,19 +198,10 @@ class PairDataset(Dataset):
     def members(self, index: int) -> dict[str, bytes]:
         """The files of item `index`, undecoded, by suffix."""
         _, shard, offset, length = self._records[index]
-        file = self._file(shard)
-        file.seek(offset)
-        return split_members(file.read(length))
-
-    def _file(self, shard: str) -> BinaryIO:
-        if os.getpid() != self._process:  # a forked worker must not share its parent's file position
-            self._files, self._process = {}, os.getpid()
-        if shard not in self._files:
-            self._files[shard] = (self.folder / shard).open("rb")
-        return self._files[shard]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}
+        # opened for each pair: it costs 0.02 ms, and no worker process shares a file position with another
+        with (self.folder / shard).open("rb") as file:
+            file.seek(offset)
+            return split_members(file.read(length))
 
 
 def split_members(record: bytes) -> dict[str, bytes]:

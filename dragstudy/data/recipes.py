@@ -1,6 +1,7 @@
 """Recipes: the named data sets of the study, made again by one command (`dragstudy curate --recipe NAME`)."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -25,8 +26,11 @@ HELD_OUT_CLIPS = {  # file: (asset, identity); nobody here is trained on
     "testMovie.mp4": ("psychopy-clips", "bookshelf-man"),
     "carphone_pristine.mp4": ("carphone", "carphone-man"),
 }
-NUM_IDENTITIES = 320  # generated faces; the last NUM_VALIDATION are never trained on
-NUM_VALIDATION = 20
+IDENTITIES = {  # seeds of generated faces: how strongly they move
+    range(320): (0.6, 1.4),
+    range(320, 480): (1.2, 2.4),
+}
+VALIDATION = {*range(300, 320), *range(460, 480)}  # never trained on
 FRAMES_PER_IDENTITY = 7
 PAIRS_PER_IDENTITY = 10
 PAIRS_PER_PHOTO = 8
@@ -49,10 +53,11 @@ def tiny(out: Path) -> Path:
     settings = CurateSettings(pairs_per_clip=1600)
     curate_clips([assets.locate(*TRAINING_CLIP)], out, settings, splits={"franck": "train"})
     faces = assets.cache_dir() / "recipes" / "tiny" / "faces"
-    missing = sum(not (faces / f"{seed:05d}").exists() for seed in range(NUM_IDENTITIES))
-    saved = save_identities(faces, range(NUM_IDENTITIES), num_frames=FRAMES_PER_IDENTITY, precision="bf16")
-    for _ in progress(saved, description="faces", total=missing):
-        pass
+    for seeds, strength in IDENTITIES.items():
+        drawing = {"num_frames": FRAMES_PER_IDENTITY, "strength": strength, "precision": "bf16"}
+        missing = sum(not (faces / f"{seed:05d}").exists() for seed in seeds)
+        for _ in progress(save_identities(faces, seeds, **drawing), description="faces", total=missing):
+            pass
     with ShardWriter(out, settings.pairs_per_shard) as writer:
         add_faces(faces, writer, settings)
         add_photographs(writer)
@@ -60,11 +65,11 @@ def tiny(out: Path) -> Path:
 
 
 def add_faces(faces: Path, writer: ShardWriter, settings: CurateSettings) -> None:
-    """Pairs of the generated identities in `faces`; the last `NUM_VALIDATION` go to the split `val`."""
+    """Pairs of the generated identities in `faces`; those of `VALIDATION` go to the split `val`."""
     analyser = PeopleAnalyser()
-    for seed in progress(range(NUM_IDENTITIES), description="pairs of faces"):
+    for seed in progress(list(chain(*IDENTITIES)), description="pairs of faces"):
         name = f"face-{seed:05d}"
-        split = "val" if seed >= NUM_IDENTITIES - NUM_VALIDATION else "train"
+        split = "val" if seed in VALIDATION else "train"
         frames = [_read(faces / f"{seed:05d}" / f"{k}.jpg") for k in range(FRAMES_PER_IDENTITY)]
         details = {"split": split, "analyser": analyser, "progress": lambda items, **_: items}
         curate_frames(frames, name, name, ordered_pairs(seed), writer, settings, **details)

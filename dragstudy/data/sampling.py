@@ -1,11 +1,40 @@
 """Which frames of a clip are paired, what a pair is called, and which split an identity belongs to."""
 
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 Number = float | int
+CLIP_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
+VIDEO_ID = (
+    r".{11}"  # CelebV-Text's and TalkingHead-1KH's clip names begin with their video's id of 11 characters
+)
+
+
+def find_clips(folder: Path | str) -> list[Path]:
+    """All clips in a folder and the folders below it, sorted.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    clips = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in CLIP_SUFFIXES)
+    if not clips:
+        raise ValueError(f"no clips in {folder}: their names end in {', '.join(CLIP_SUFFIXES)}")
+    return clips
+
+
+def clip_name(path: Path | str) -> str:
+    """A clip's name in keys and manifest: its file's name without suffix, all but word signs made _."""
+    return re.sub(r"[^\w-]", "_", Path(path).stem)
+
+
+def identities_by_name(clips: Iterable[Path], pattern: str = VIDEO_ID) -> dict[str, str]:
+    """Identity of each clip: the part of its name that `pattern` matches at the start, or the whole name."""
+    names = [clip_name(path) for path in clips]
+    return {name: found.group() if (found := re.match(pattern, name)) else name for name in names}
 
 
 def pair_key(clip: str, source_index: int, target_index: int) -> str:

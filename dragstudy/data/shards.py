@@ -31,7 +31,7 @@ COLUMNS: dict[str, str] = {
     "mean_difference": "float64",  # mean absolute difference of the two frames, grey levels 0-255
     "mean_motion": "float64",  # mean length of the flow inside the mask, px
     "max_motion": "float64",  # 99th percentile of the same
-    "border_motion": "float64",  # median length of the flow along the image border, px
+    "border_motion": "float64",  # how far the image border moves, px: see dragstudy.data.frames
     "valid_share": "float64",  # part of the mask whose flow passes the forward-backward check
     "mask_share": "float64",  # part of the image inside the source mask
     "height": "int64",

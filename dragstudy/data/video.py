@@ -5,6 +5,7 @@ seconds. The crop of a clip is found once and used for all its frames, so that a
 static.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,7 @@ def _decodable(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 def _next_due(time: float, fps: Number) -> float:
-    return (np.floor((time + EPSILON_S) * fps) + 1) / fps
+    return (math.floor((time + EPSILON_S) * fps) + 1) / fps
 
 
 def _keep(times: Sequence[float], fps: Number) -> list[bool]:
@@ -209,7 +210,7 @@ def _upright(decoded: av.VideoFrame) -> Frame:
     return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame
 
 
-def _fit(frame: Frame, size: tuple[int, int] | None) -> Frame:
+def _fit(frame: Frame, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h2 w2 3"]:
     if size is None or frame.shape[:2] == tuple(size):
         return np.ascontiguousarray(frame)
     h, w = size

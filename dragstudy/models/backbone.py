@@ -40,7 +40,7 @@ def make_backbone(latent_channels: int = 4, channels: tuple[int, ...] = (64, 96,
         out_channels=latent_channels,
         block_out_channels=channels,
         layers_per_block=1,
-        attention_head_dim=32,
+        attention_head_dim=tuple(width // 32 for width in channels),  # diffusers means the number of heads
         cross_attention_dim=64,
         norm_num_groups=32,
     )

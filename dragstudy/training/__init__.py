@@ -1,6 +1,10 @@
 """Training: one small loop, and one short file a model."""
 
-from dragstudy.training.loop import LoopSettings, Task, train_loop
-from dragstudy.training.run import TRAINABLE, train
+from dragstudy import _torchvision
 
-__all__ = ["LoopSettings", "TRAINABLE", "Task", "train", "train_loop"]
+_torchvision.require()  # diffusers reaches torchvision through peft and transformers as it is imported
+
+from dragstudy.training.loop import LoopSettings, Task, train_loop  # noqa: E402
+from dragstudy.training.run import TRAINABLE, train  # noqa: E402
+
+__all__ = ["TRAINABLE", "LoopSettings", "Task", "train", "train_loop"]

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -23,15 +24,21 @@ def latest_checkpoint(out: Path) -> Path | None:
 
 def save_checkpoint(
     out: Path,
-    step: int,
-    seconds: float,
+    progress: dict[str, Any],
     networks: dict[str, nn.Module],
     optimizers: dict[str, Optimizer],
     averages: dict[str, EMAModel],
-    settings: dict[str, str],
 ) -> Path:
-    """Write `out/checkpoint-<step>` under another name, rename it into place, then remove the older ones."""
-    folder = out / f"checkpoint-{step:08d}"
+    """Write `out/checkpoint-<step>` under another name, rename it into place, then remove the older ones.
+
+    Args:
+        out: Folder of the run.
+        progress: What JSON can hold: `step`, `seconds` trained, `sums` of values not logged yet, `settings`.
+        networks: Weights to keep.
+        optimizers: Their optimisers' state to keep.
+        averages: Their moving averages to keep.
+    """
+    folder = out / f"checkpoint-{progress['step']:08d}"
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -39,7 +46,7 @@ def save_checkpoint(
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, partial / f"{name}.safetensors")
         torch.save(optimizers[name].state_dict(), partial / f"{name}.optimizer.pt")
         torch.save(averages[name].state_dict(), partial / f"{name}.average.pt")
-    (partial / "state.json").write_text(json.dumps({"step": step, "seconds": seconds, "settings": settings}, indent=1))
+    (partial / "state.json").write_text(json.dumps(progress, indent=1))
     older = [path for path in out.glob("checkpoint-*") if path not in (partial, folder)]
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
@@ -50,11 +57,11 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer], averages: dict[str, EMAModel]
-) -> tuple[int, float]:
-    """Restore everything `save_checkpoint` wrote; return the step and the seconds trained so far."""
+) -> tuple[int, float, dict[str, list[float]]]:
+    """Restore what `save_checkpoint` wrote; return steps and seconds trained, and values not logged yet."""
     for name, network in networks.items():
         network.load_state_dict(load_file(folder / f"{name}.safetensors"))
         optimizers[name].load_state_dict(torch.load(folder / f"{name}.optimizer.pt", weights_only=True))
         averages[name].load_state_dict(torch.load(folder / f"{name}.average.pt", weights_only=True))
     state = json.loads((folder / "state.json").read_text())
-    return state["step"], state["seconds"]
+    return state["step"], state["seconds"], state.get("sums", {})

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -131,6 +132,7 @@ def train_loop(
         The number of steps done in all; `settings.steps` when training is complete. The networks then hold the
         averaged weights.
     """
+    AcceleratorState._reset_state()  # else it refuses another precision than an earlier run's in this process
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     state = _LoopState(task, settings, accelerator)
     start = state.resume()
@@ -149,7 +151,7 @@ def train_loop(
         bar.update()
         if settings.validate_every and (done % settings.validate_every == 0 or done == settings.steps):
             state.validate()
-        if done % settings.log_every == 0 or finished:
+        if done % settings.log_every == 0 or done == settings.steps:
             state.log(done, on_log, bar)
         if done % settings.checkpoint_every == 0 or finished:
             state.save(done)
@@ -186,6 +188,8 @@ class _LoopState:
             )
             for name, network in self.plain.items()
         }
+        if accelerator.scaler is not None:  # fp16: the wrapped optimiser divides the scale of the loss out again
+            self.optimizers = {name: accelerator.prepare_optimizer(one) for name, one in self.optimizers.items()}
         for name, network in self.plain.items():
             network.to(accelerator.device, memory_format=torch.channels_last).train()
             task.networks[name] = accelerator.prepare_model(network)
@@ -202,7 +206,7 @@ class _LoopState:
             self.settings.out.mkdir(parents=True, exist_ok=True)
             (self.settings.out / "metrics.jsonl").write_text("")
             return 0
-        step, self.seconds = load_checkpoint(folder, self.plain, self.optimizers, self.averages)
+        step, self.seconds, self.sums = load_checkpoint(folder, self.plain, self.optimizers, self.averages)
         _drop_later_lines(self.settings.out / "metrics.jsonl", step)
         return step
 
@@ -227,13 +231,12 @@ class _LoopState:
                 self.sums.setdefault(key, []).append(float(value.detach()))
 
     def validate(self) -> None:
-        with self._averaged(), torch.no_grad(), self.accelerator.autocast():
+        with _Averaged(self.plain, self.averages), torch.no_grad(), self.accelerator.autocast():
             for key, value in self.task.validate().items():
                 self.sums[key] = [value]
 
     def log(self, done: int, on_log: Callable[[dict], None] | None, bar: tqdm) -> None:
-        now = time.monotonic()
-        self.seconds, self.clock = self.seconds + now - self.clock, now
+        self.tick()
         line = {"step": done, "images": done * self.settings.batch_size, "seconds": round(self.seconds, 1)}
         line |= {key: sum(values) / len(values) for key, values in self.sums.items()}
         self.sums.clear()
@@ -244,20 +247,23 @@ class _LoopState:
         if on_log is not None:
             on_log(line)
 
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+
     def save(self, done: int) -> None:
+        self.tick()
         if self.accelerator.is_main_process:
             settings = {key: str(value) for key, value in asdict(self.settings).items()}
-            save_checkpoint(
-                self.settings.out, done, self.seconds, self.plain, self.optimizers, self.averages, settings
-            )
+            progress = {"step": done, "seconds": self.seconds, "sums": self.sums, "settings": settings}
+            save_checkpoint(self.settings.out, progress, self.plain, self.optimizers, self.averages)
 
     def use_averages(self) -> None:
         for name, network in self.plain.items():
             self.averages[name].copy_to(network.parameters())
+            for attribute in ("forward", "_original_forward"):  # accelerate's, which computes in bf16 or fp16
+                network.__dict__.pop(attribute, None)
             self.task.networks[name] = network.eval()
-
-    def _averaged(self):
-        return _Averaged(self.plain, self.averages)
 
 
 class _Averaged:

@@ -12,16 +12,16 @@ import pytest
 from dragstudy.data.pairs import Pair
 
 
-def textured(h: int, w: int, seed: int = 0) -> np.ndarray:
-    """Smooth coloured noise with detail that flow estimators can follow, uint8 `(h, w, 3)`."""
+def _textured(h: int, w: int, seed: int = 0) -> np.ndarray:
+    """Coloured noise, coarse and fine, that flow estimators can follow, uint8 `(h, w, 3)`."""
     noise = np.random.default_rng(seed).standard_normal((h, w, 3)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
-    return np.clip(128 + 45 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+    layers = [cv2.GaussianBlur(noise, (0, 0), sigma) for sigma in (2.5, 8)]
+    return np.clip(128 + sum(30 * layer / layer.std() for layer in layers), 0, 255).astype(np.uint8)
 
 
-def moving_square(count: int, *, size: int = 96, side: int = 40, step: int = 3) -> list[np.ndarray]:
+def _moving_square(count: int, *, size: int = 96, side: int = 40, step: int = 3) -> list[np.ndarray]:
     """Frames in which a textured square moves `step` px to the right a frame over a still background."""
-    background, square = textured(size, size, 1), textured(side, side, 2)[:, :, ::-1]
+    background, square = _textured(size, size, 1), _textured(side, side, 2)[:, :, ::-1]
     frames = []
     for k in range(count):
         frame = background.copy()
@@ -29,6 +29,18 @@ def moving_square(count: int, *, size: int = 96, side: int = 40, step: int = 3) 
         frame[30 : 30 + side, x : x + side] = square
         frames.append(frame)
     return frames
+
+
+@pytest.fixture
+def textured() -> Callable[..., np.ndarray]:
+    """`textured(h, w, seed=0)`: a frame that flow estimators can follow."""
+    return _textured
+
+
+@pytest.fixture
+def moving_square() -> Callable[..., list[np.ndarray]]:
+    """`moving_square(count, size=96, side=40, step=3)`: frames of a square that moves to the right."""
+    return _moving_square
 
 
 @pytest.fixture
@@ -59,8 +71,8 @@ def make_pair() -> Callable[..., Pair]:
         place = {"clip": "clip", "identity": f"person{k % 3}", "split": split, "fps": 10.0}
         return Pair(
             key=f"clip-{k:06d}-{k + 4:06d}",
-            source=textured(32, 48, k),
-            target=textured(32, 48, k + 1000),
+            source=_textured(32, 48, k),
+            target=_textured(32, 48, k + 1000),
             mask=mask,
             target_mask=mask[:, ::-1].copy(),
             flow=rng.uniform(-5, 5, (2, 32, 48)).astype(np.float32),

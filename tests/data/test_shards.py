@@ -107,7 +107,8 @@ def test_an_error_inside_keeps_what_was_written(tmp_path: Path, make_pair) -> No
     with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path) as writer:
         writer.write(make_pair(0))
         raise KeyboardInterrupt
-    assert make_pair(0).key in ShardWriter(tmp_path)
+    with ShardWriter(tmp_path) as writer:
+        assert make_pair(0).key in writer
 
 
 def test_manifest_columns(whole: Path) -> None:
