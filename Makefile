@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: study test lab install fetch notebooks clean
 
 study: install fetch
-	$(BIN)/dragstudy study --profile $(PROFILE)
+	@$(BIN)/dragstudy study --profile $(PROFILE)
 
 test: install fetch
 	DRAGSTUDY_HEADLESS=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
@@ -32,12 +32,14 @@ fetch: install
 # torch goes first and alone, so that a CPU build offered by your pip configuration is taken and then stays.
 .venv/torch: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dragstudy needs Python 3.11 or newer")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) install --quiet --constraint constraints.txt torch
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing torch ..."
+	@$(PIP) install -qq --constraint constraints.txt torch
 	@touch $@
 
 .venv/installed: .venv/torch pyproject.toml
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[lab,test]'
+	@echo "Installing dragstudy and what it needs ..."
+	@$(PIP) install -qq --constraint constraints.txt --editable '.[lab,test]'
 	@touch $@
 
 clean:

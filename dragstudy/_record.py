@@ -117,7 +117,7 @@ class Run:
 def start(notebook: str, params: Mapping[str, object]) -> Run:
     """Begin the record of a notebook; the last expression of its third code cell, so that it is shown.
 
-    From here on the notebook shows figures as JPEG, which keeps its file small.
+    From here on the notebook shows figures as small JPEGs, so that its file stays small.
 
     Args:
         notebook: Name of the notebook, such as `"03_flowgen"`.
@@ -165,4 +165,4 @@ def _show_figures_as_jpeg() -> None:
     if "ipykernel" in sys.modules:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
+        set_matplotlib_formats("jpeg", dpi=80, pil_kwargs={"quality": 70, "optimize": True})

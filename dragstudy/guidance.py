@@ -1,7 +1,7 @@
 """Classifier-free guidance over several conditions, as pure functions.
 
-InstantDrag, Sec. 3.1.2 and Appendix D.2. Write e(I, F, T) for the network's prediction given image, flow and text, and
-e(0, 0, 0) for the one given nothing.
+InstantDrag, Sec. 3.1.2 and Appendix D.2. Write e(I, F, T) for the network's prediction given image, flow and
+text, and e(0, 0, 0) for the one given nothing.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from torch import Tensor
 
 GuidanceForm = Literal["image_flow", "flow", "image_flow_text"]
 
-# rows of the network's batch that each form needs, as (image, flow, text) switched on; weakest condition first
+# rows of the network's batch that each form needs, as (image, flow, text) switched on; weakest condition
+# first
 GUIDANCE_ROWS: dict[str, tuple[tuple[bool, bool, bool], ...]] = {
     "image_flow": ((False, False, False), (True, False, False), (True, True, False)),
     "flow": ((True, False, False), (True, True, False)),
@@ -42,7 +43,8 @@ def guide(
     - `"image_flow"` (D.2, Eq. 5 and Sec. 3.1.2, Eq. 4; the published model's):
       e(0,0) + s_I (e(I,0) - e(0,0)) + s_F (e(I,F) - e(I,0))
     - `"flow"` (D.2, Eq. 4): e(I,0) + s_F (e(I,F) - e(I,0))
-    - `"image_flow_text"` (D.2, Eq. 3, of which the paper's text keeps the three scales but not the order of the
+    - `"image_flow_text"` (D.2, Eq. 3, of which the paper's text keeps the three scales but not the order of
+      the
       conditions; ours adds the text last): "image_flow" + s_T (e(I,F,T) - e(I,F,0))
 
     Args:

@@ -86,8 +86,9 @@ def to_pil(image: Float[Tensor, "3 h w"] | Float[Tensor, "1 3 h w"]) -> Image.Im
 def fit_size(width: int, height: int, *, area: int = 256 * 256, multiple: int = 64) -> tuple[int, int]:
     """Choose the size to work at: about `area` pixels, nearly the same shape, sides in multiples.
 
-    Of the sizes around the ideal one, the least distorted wins: an error of the aspect ratio counts twice as much
-    as the same error of the area. Rounding each side by itself would make a 4:3 photograph 5:3 at 256 x 256.
+    Of the sizes around the ideal one, the least distorted wins: an error of the aspect ratio counts twice as
+    much as the same error of the area. Rounding each side by itself would make a 4:3 photograph 5:3 at 256 x
+    256.
 
     Args:
         width: Width of the image in pixels.

@@ -49,10 +49,17 @@ def interpolate_drags(
     ys, xs = np.arange(0, h - 1 + stride, stride), np.arange(0, w - 1 + stride, stride)
     points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float64)
     spread = _thin_plate if method == "thin_plate" else _moving_least_squares
-    coarse = torch.from_numpy(spread(handles, moved, points)).float().view(1, len(ys), len(xs), 2).permute(0, 3, 1, 2)
+    coarse = (
+        torch.from_numpy(spread(handles, moved, points))
+        .float()
+        .view(1, len(ys), len(xs), 2)
+        .permute(0, 3, 1, 2)
+    )
     # grid corners are kept where they are, so that coarse point (i, j) lies on pixel (stride i, stride j)
     fine = ((len(ys) - 1) * stride + 1, (len(xs) - 1) * stride + 1)
-    return torch.nn.functional.interpolate(coarse, fine, mode="bilinear", align_corners=True)[..., :h, :w].contiguous()
+    return torch.nn.functional.interpolate(coarse, fine, mode="bilinear", align_corners=True)[
+        ..., :h, :w
+    ].contiguous()
 
 
 def _distinct(handles: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,5 +96,7 @@ def _moving_least_squares(handles: np.ndarray, moved: np.ndarray, points: np.nda
     length = np.maximum(np.hypot(cosine, sine), 1e-12)
     turned = np.where(length > 1e-9, cosine / length, 1.0), np.where(length > 1e-9, sine / length, 0.0)
     v = points - centre
-    rotated = np.stack([turned[0] * v[:, 0] - turned[1] * v[:, 1], turned[1] * v[:, 0] + turned[0] * v[:, 1]], axis=1)
+    rotated = np.stack(
+        [turned[0] * v[:, 0] - turned[1] * v[:, 1], turned[1] * v[:, 0] + turned[0] * v[:, 1]], axis=1
+    )
     return rotated + target_centre - points

@@ -70,7 +70,9 @@ def pair_batch(count: int = 2, size: int = 64, seed: int = 0) -> dict[str, Tenso
     mask = ((x - centre[:, :1]) ** 2 + (y - centre[:, 1:]) ** 2 < (size / 3) ** 2).float()
     shift = 4 * torch.randn(count, 2, 1, 1, generator=generator)
     turn = 0.1 * torch.stack([y - size / 2, size / 2 - x]).float()
-    pictures = [picture(size, size, phase) for phase in torch.rand(2 * count, generator=generator).mul(6).tolist()]
+    pictures = [
+        picture(size, size, phase) for phase in torch.rand(2 * count, generator=generator).mul(6).tolist()
+    ]
     images = torch.stack([torch.from_numpy(np.array(image)) for image in pictures]).permute(0, 3, 1, 2) / 255
     return {
         "source": images[:count],

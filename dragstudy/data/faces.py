@@ -50,7 +50,7 @@ class FaceGenerator:
         return np.concatenate([self._mapping(row[None].astype(np.float32))[0] for row in z])
 
     def truncate(self, style: np.ndarray, truncation: float) -> np.ndarray:
-        """Pull styles towards the mean face: 0 is the mean face, 1 leaves them (StyleGAN's truncation trick)."""
+        """Pull styles towards the mean face: 0 is the mean face, 1 leaves them (truncation trick)."""
         return self.mean_style + truncation * (style - self.mean_style)
 
     def image(self, style: np.ndarray, size: int = 256) -> np.ndarray:
@@ -102,7 +102,12 @@ class AttributeDirections:
 
 
 def fit_directions(
-    generator: FaceGenerator, *, num_faces: int = 400, truncation: float = 0.8, ridge: float = 30.0, seed: int = 0
+    generator: FaceGenerator,
+    *,
+    num_faces: int = 400,
+    truncation: float = 0.8,
+    ridge: float = 30.0,
+    seed: int = 0,
 ) -> AttributeDirections:
     """Find the attribute directions by ridge regression of landmark measurements on styles.
 
@@ -130,7 +135,9 @@ def fit_directions(
     gram = x[train].T @ x[train] + ridge * np.eye(LATENT_SIZE)
     weights = np.linalg.solve(gram, x[train].T @ y[train]).T  # A, (5, 512)
     predicted = x[~train] @ weights.T
-    correlations = np.array([np.corrcoef(predicted[:, k], y[~train, k])[0, 1] for k in range(len(ATTRIBUTES))])
+    correlations = np.array(
+        [np.corrcoef(predicted[:, k], y[~train, k])[0, 1] for k in range(len(ATTRIBUTES))]
+    )
     return AttributeDirections(np.linalg.pinv(weights).T * spread, deviations, correlations)
 
 
@@ -156,22 +163,24 @@ def generate_identity(
     size: int = 256,
     strength: tuple[float, float] = (0.6, 1.4),
 ) -> list[np.ndarray]:
-    """Draw one identity in motion: `num_frames` uint8 RGB frames `(size, size, 3)`; `seed` decides everything.
+    """Draw one identity in motion: `num_frames` uint8 RGB `(size, size, 3)`; `seed` decides all.
 
-    The strength of its motion is drawn between the two of `strength`: up to 1.4 is talk, above 2 are grimaces.
+    The strength of its motion is drawn between the two of `strength`: up to 1.4 is talk, above 2 are
+    grimaces.
     """
     rng = np.random.default_rng([seed, 1])
-    style = generator.truncate(generator.styles(rng.standard_normal((1, LATENT_SIZE)))[0], rng.uniform(0.6, 0.8))
+    style = generator.truncate(
+        generator.styles(rng.standard_normal((1, LATENT_SIZE)))[0], rng.uniform(0.6, 0.8)
+    )
     offsets = sample_motion(num_frames, rng, strength=rng.uniform(*strength))
     return [generator.image(style + offset @ directions.vectors, size) for offset in offsets]
 
 
-def save_identities(
-    out: Path, identities: range, *, precision: str = "f32", **drawing: Any
-) -> Iterator[int]:
+def save_identities(out: Path, identities: range, *, precision: str = "f32", **drawing: Any) -> Iterator[int]:
     """Write identities as `out/00012/3.jpg` and yield each seed as its folder is complete.
 
-    `drawing` goes to `generate_identity`. Folders that exist are complete (they are renamed into place) and are skipped, so an interrupted run goes on.
+    `drawing` goes to `generate_identity`. Folders that exist are complete (they are renamed into place) and
+    are skipped, so an interrupted run goes on.
     """
     out.mkdir(parents=True, exist_ok=True)
     missing = [seed for seed in identities if not (out / f"{seed:05d}").exists()]

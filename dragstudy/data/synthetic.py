@@ -60,7 +60,12 @@ def invert_flow(flow: Float[Tensor, "b 2 h w"], iterations: int = 30) -> Float[T
 
 
 def synthetic_pair(
-    photo: UInt8[np.ndarray, "h w 3"], key: str, generator: torch.Generator, *, split: str = "train", **motion: float
+    photo: UInt8[np.ndarray, "h w 3"],
+    key: str,
+    generator: torch.Generator,
+    *,
+    split: str = "train",
+    **motion: float,
 ) -> Pair:
     """Make one pair from a photograph; the mask is where it moves, the flow is exact.
 
@@ -75,7 +80,9 @@ def synthetic_pair(
     forward = invert_flow(backward)
     source = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
     target = backward_warp(source, backward)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-    moving, moved = ((flow.norm(dim=1)[0] > STILL).numpy().astype(np.uint8) * 255 for flow in (forward, backward))
+    moving, moved = (
+        (flow.norm(dim=1)[0] > STILL).numpy().astype(np.uint8) * 255 for flow in (forward, backward)
+    )
     return Pair(
         key=key,
         source=photo,

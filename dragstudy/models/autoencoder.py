@@ -1,7 +1,7 @@
 """The f8 autoencoder: images in [-1, 1] to latents of a spread of about one, and back.
 
-Three classes of diffusers stand behind the same two functions: `AutoencoderTiny` (the tiny profile; trained here),
-`AutoencoderKL` (Stable Diffusion's) and whatever else answers `encode` and `decode`.
+Three classes of diffusers stand behind the same two functions: `AutoencoderTiny` (the tiny profile; trained
+here), `AutoencoderKL` (Stable Diffusion's) and whatever else answers `encode` and `decode`.
 """
 
 import torch
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 def make_autoencoder(latent_channels: int = 4, width: int = 64) -> AutoencoderTiny:
-    """Build the tiny profile's autoencoder, untrained; about 1.4 million parameters at `width` 64.
+    """Build the tiny profile's autoencoder, untrained; two million parameters at `width` 64.
 
-    Half as many blocks as the published TAESD at 64 px and above, and none at full resolution, where one block
-    costs as much as all the rest: encode and decode of 256 x 256 stay below 0.15 s on two CPU cores.
+    Half as many blocks as the published TAESD at 64 px and above, and none at full resolution, where one
+    block costs as much as all the rest: encode and decode of 256 x 256 stay below 0.15 s on two CPU cores.
 
     Args:
         latent_channels: Channels of the latents; four as in Stable Diffusion.
@@ -51,7 +51,8 @@ def _shift(autoencoder: nn.Module) -> float:
 def set_latent_scale(autoencoder: nn.Module, images: Tensor) -> None:
     """Choose shift and scale so that the latents of `images` `(b, 3, h, w)` have mean 0 and deviation 1.
 
-    The diffusion's noise has deviation 1; Stable Diffusion's 0.18215 is the same measurement on its own latents.
+    The diffusion's noise has deviation 1; Stable Diffusion's 0.18215 is the same measurement on its own
+    latents.
     """
     autoencoder.register_to_config(scaling_factor=1.0, shift_factor=0.0)
     latents = encode(autoencoder, images).double()

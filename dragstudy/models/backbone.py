@@ -1,8 +1,8 @@
 """The backbone: a Stable-Diffusion-shaped U-Net that denoises latents under a null prompt.
 
 The published systems start from Stable Diffusion 1.5 and feed it the embedding of the empty prompt. The tiny
-backbone has the same class, blocks and attention layers at fewer channels, and one learned null token in place of
-the text encoder's 77.
+backbone has the same class, blocks and attention layers at fewer channels, and one learned null token in
+place of the text encoder's 77.
 """
 
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 class NullPrompt(ModelMixin, ConfigMixin):
     """The prompt embedding that stands for "no prompt", `(1, num_tokens, dim)`, as a component of its own.
 
-    For Stable Diffusion store its text encoder's output for the empty string here (77 tokens of 768), and neither
-    the text encoder nor the tokenizer is needed any more.
+    For Stable Diffusion store its text encoder's output for the empty string here (77 tokens of 768), and
+    neither the text encoder nor the tokenizer is needed any more.
     """
 
     @register_to_config
@@ -28,7 +28,9 @@ class NullPrompt(ModelMixin, ConfigMixin):
         return self.embedding.expand(batch_size, -1, -1)
 
 
-def make_backbone(latent_channels: int = 4, channels: tuple[int, ...] = (64, 96, 128, 160)) -> UNet2DConditionModel:
+def make_backbone(
+    latent_channels: int = 4, channels: tuple[int, ...] = (64, 96, 128, 160)
+) -> UNet2DConditionModel:
     """Build the tiny backbone, untrained.
 
     Three resolutions with attention and a last one without, as in Stable Diffusion; one ResNet block a level
@@ -49,8 +51,8 @@ def make_backbone(latent_channels: int = 4, channels: tuple[int, ...] = (64, 96,
 def make_scheduler(prediction_type: str = "v_prediction") -> DPMSolverMultistepScheduler:
     """DPM++ (2M), 20 steps by default in the pipelines, on Stable Diffusion's noise schedule.
 
-    The tiny networks predict the velocity, which stays informative at the noisiest timestep, where a sampler starts;
-    they are trained with a zero terminal signal-to-noise ratio for the same reason.
+    The tiny networks predict the velocity, which stays informative at the noisiest timestep, where a sampler
+    starts; they are trained with a zero terminal signal-to-noise ratio for the same reason.
     """
     return DPMSolverMultistepScheduler(
         beta_start=0.00085,

@@ -1,7 +1,7 @@
 """FlowDiffusion: a Stable Diffusion U-Net that also sees the source image and the flow.
 
-InstantDrag, Sec. 3.1.2. The conditions enter as extra input channels whose weights start at zero, so the first
-training step computes exactly what the backbone computed.
+InstantDrag, Sec. 3.1.2. The conditions enter as extra input channels whose weights start at zero, so the
+first training step computes exactly what the backbone computed.
 """
 
 from typing import Literal
@@ -57,7 +57,8 @@ def flow_variant(unet: nn.Module) -> FlowVariant:
             return variant
     raise ValueError(
         f"a FlowDiffusion U-Net with {latent_channels} latent channels has "
-        f"{2 * latent_channels + 2} or {3 * latent_channels + 3} input channels, got {unet.config.in_channels}"
+        f"{2 * latent_channels + 2} or {3 * latent_channels + 3} input channels, got
+        {unet.config.in_channels}"
     )
 
 
@@ -77,7 +78,8 @@ def flow_conditions(
             network that trains for minutes learns sooner from values nearer to one.
 
     Returns:
-        `(b, c + 2, h, w)` or `(b, 2c + 3, h, w)`: image latents, flow[, splatted latents, coverage in [0, 1]].
+        `(b, c + 2, h, w)` or `(b, 2c + 3, h, w)`: image latents, flow[, splatted latents, coverage in [0,
+        1]].
     """
     latent_flow = resize_flow(flow, tuple(image_latents.shape[-2:]), mode="area")
     normed, _ = normalize_flow(latent_flow, "fixed")
@@ -88,7 +90,7 @@ def flow_conditions(
 
 
 def drop_flow(conditions: Tensor, latent_channels: int) -> Tensor:
-    """Zero all that derives from the flow and keep the image latents: the classifier-free "image only" row."""
+    """Zero what derives from the flow and keep the image latents: the classifier-free "image only" row."""
     dropped = torch.zeros_like(conditions)
     dropped[:, :latent_channels] = conditions[:, :latent_channels]
     return dropped

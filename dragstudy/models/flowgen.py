@@ -1,7 +1,7 @@
 """FlowGen: image and sparse drags to dense optical flow, by a pix2pix GAN.
 
-InstantDrag, Sec. 3.1.1. The generator is a U-Net of 4x4 convolutions that halve and double the resolution, with
-GroupNorm; the discriminator judges patches of `[image, sparse flow, dense flow]`.
+InstantDrag, Sec. 3.1.1. The generator is a U-Net of 4x4 convolutions that halve and double the resolution,
+with GroupNorm; the discriminator judges patches of `[image, sparse flow, dense flow]`.
 """
 
 import torch
@@ -14,11 +14,11 @@ from torch.nn import functional as F
 class FlowGen(ModelMixin, ConfigMixin):
     """The generator: `[image 3, sparse flow 2]` to a dense flow in [-1, 1].
 
-    Published: `base_channels=64, num_downs=8` (54 419 458 parameters at 256 x 256). Sides must be multiples of
-    `2 ** num_downs`.
+    Published: `base_channels=64, num_downs=8` (54 419 458 parameters at 256 x 256). Sides must be multiples
+    of `2 ** num_downs`.
 
-    A skip connection carries the *activated* feature, LeakyReLU(x): the published code activates in place before it
-    concatenates, and its weights expect that.
+    A skip connection carries the *activated* feature, LeakyReLU(x): the published code activates in place
+    before it concatenates, and its weights expect that.
 
     Args:
         base_channels: Channels of the first level; doubled at each level up to eight times that.
@@ -28,7 +28,9 @@ class FlowGen(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, base_channels: int = 64, num_downs: int = 8, norm_groups: int = 32, dropout: float = 0.5):
+    def __init__(
+        self, base_channels: int = 64, num_downs: int = 8, norm_groups: int = 32, dropout: float = 0.5
+    ):
         super().__init__()
         widths = [base_channels * min(2**level, 8) for level in range(num_downs)]
         self.downs = nn.ModuleList(
@@ -47,7 +49,8 @@ class FlowGen(ModelMixin, ConfigMixin):
             for level in range(num_downs)
         )
         self.up_norms = nn.ModuleList(
-            nn.GroupNorm(norm_groups, outputs[level]) if level > 0 else nn.Identity() for level in range(num_downs)
+            nn.GroupNorm(norm_groups, outputs[level]) if level > 0 else nn.Identity()
+            for level in range(num_downs)
         )
         self.dropouts = nn.ModuleList(
             nn.Dropout(dropout) if 3 < level < num_downs - 1 else nn.Identity() for level in range(num_downs)

@@ -24,9 +24,11 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
     """Load an editing method, ready to call.
 
     Args:
-        method: One of `METHODS`: `"instantdrag"` (the paper's conditioning), `"instantdrag-splat"` (also sees the
+        method: One of `METHODS`: `"instantdrag"` (the paper's conditioning), `"instantdrag-splat"` (also sees
+            the
             source moved along the flow) or `"warp"` (no network).
-        weights: `"tiny"` for the weights in this repository, a folder that `save_pretrained` wrote, or a hub id.
+        weights: `"tiny"` for the weights in this repository, a folder that `save_pretrained` wrote, or a hub
+            id.
 
     Raises:
         ValueError: If there is no such method, or no weights of that name.
@@ -45,4 +47,6 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
     try:
         return METHODS[method].from_pretrained(str(weights))
     except OSError as error:
-        raise ValueError(f"weights must be 'tiny', a saved pipeline's folder or a hub id, got {weights!r}") from error
+        raise ValueError(
+            f"weights must be 'tiny', a saved pipeline's folder or a hub id, got {weights!r}"
+        ) from error

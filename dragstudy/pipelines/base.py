@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dragstudy.drags import DragInstruction
+from dragstudy.flow import resize_flow
 from dragstudy.images import Fit, composite, load_image
 
 ImageLike = Image.Image | np.ndarray | Tensor | str
@@ -22,11 +23,14 @@ class DragPipelineOutput(BaseOutput):
     """What a drag pipeline returns.
 
     Attributes:
-        images: Edited images of the input's size: PIL (`output_type="pil"`), or uint8 arrays `(h, w, 3)` (`"np"`),
+        images: Edited images of the input's size: PIL (`output_type="pil"`), or uint8 arrays `(h, w, 3)`
+            (`"np"`),
             or float tensors `(3, h, w)` in [0, 1] (`"pt"`).
-        flow: The dense flow of each image in pixels of that image, tensors `(1, 2, h, w)`; None where the method
+        flow: The dense flow of each image in pixels of that image, tensors `(1, 2, h, w)`; None where the
+            method
             has no flow.
-        handle_points: Where the method says the handle points are now, `(n, 2)` arrays in pixels of each image;
+        handle_points: Where the method says the handle points are now, `(n, 2)` arrays in pixels of each
+            image;
             None where it does not say.
     """
 
@@ -71,12 +75,11 @@ class DragPipeline(DiffusionPipeline):
         if not is_batch:
             return [make_request(image, handle_points, target_points, mask, working_area)], False
         masks = [None] * len(image) if mask is None else mask
-        lengths = {len(image), len(handle_points), len(target_points), len(masks)}
-        if len(lengths) != 1 or not len(image):
-            raise ValueError(
-                f"a batch needs one list of points (and one mask, if any) an image, got {len(image)} images, "
-                f"{len(handle_points)} handle_points, {len(target_points)} target_points and {len(masks)} masks"
-            )
+        given = {"images": image, "handle_points": handle_points, "target_points": target_points, "masks": masks}
+        lengths = {name: len(part) if hasattr(part, "__len__") else 0 for name, part in given.items()}
+        if len(set(lengths.values())) != 1 or not len(image):
+            counted = ", ".join(f"{length} {name}" for name, length in lengths.items())
+            raise ValueError(f"a batch needs points (and a mask, if any) for each of its images, got {counted}")
         requests = [
             make_request(*parts, working_area)
             for parts in zip(image, handle_points, target_points, masks, strict=True)
@@ -84,14 +87,31 @@ class DragPipeline(DiffusionPipeline):
         sizes = {request.fit.working_size for request in requests}
         if len(sizes) > 1:
             raise ValueError(
-                f"the images of a batch must fit one working size, got {sorted(sizes)}: call once for each shape"
+                f"the images of a batch must fit one working size, got {sorted(sizes)}: call once for each
+                shape"
             )
         return requests, True
 
+    def fit_flow(self, flow: Tensor, requests: Sequence[Request]) -> Tensor:
+        """Bring a flow that was given, in pixels of its own grid, to the working size: `(b, 2, h, w)`.
+
+        Raises:
+            ValueError: If it is not one flow an image.
+        """
+        if flow.ndim != 4 or tuple(flow.shape[:2]) != (len(requests), 2):
+            raise ValueError(f"flow must have the shape ({len(requests)}, 2, h, w), got {tuple(flow.shape)}")
+        width, height = requests[0].fit.working_size
+        return resize_flow(flow.float(), (height, width))
+
     def finish(
-        self, requests: Sequence[Request], edited: Tensor, flow: Tensor | None, output_type: str, return_dict: bool
+        self,
+        requests: Sequence[Request],
+        edited: Tensor,
+        flow: Tensor | None,
+        output_type: str,
+        return_dict: bool,
     ) -> DragPipelineOutput | tuple:
-        """Bring edited working images `(b, 3, h, w)` in [0, 1] and flow `(b, 2, h, w)` back to the photographs.
+        """Bring edited images `(b, 3, h, w)` in [0, 1] and flow `(b, 2, h, w)` back to the photographs.
 
         Where a mask forbids change, the photograph's own pixels are returned.
         """

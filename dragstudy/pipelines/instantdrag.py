@@ -1,16 +1,15 @@
-"""InstantDrag: FlowGen turns drags into a dense flow, FlowDiffusion turns image and flow into the edited image."""
+"""InstantDrag: FlowGen turns drags into a dense flow, FlowDiffusion image and flow into the edit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from dragstudy.drags import DragInstruction
-from dragstudy.flow import hold_anchors, normalize_flow, rescale_to_drags, resize_flow
+from dragstudy.flow import hold_anchors, normalize_flow, rescale_to_drags
 from dragstudy.guidance import guidance_rows, guide
 from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.backbone import NullPrompt
@@ -33,9 +32,11 @@ class InstantDragPipeline(DragPipeline):
         null_prompt: The embedding for "no prompt".
         scheduler: The sampler.
         flow_scale: Factor on the fixed-size normalised flow that `unet` was trained with; the paper's is 1.
-        scale_image_latents: Whether `unet` was trained on scaled image latents. The published one was not: it takes
+        scale_image_latents: Whether `unet` was trained on scaled image latents. The published one was not: it
+            takes
             the autoencoder's raw mode.
-        working_area: Pixels of the size the networks work at; images of any shape are fitted to about as many.
+        working_area: Pixels of the size the networks work at; images of any shape are fitted to about as
+            many.
     """
 
     model_cpu_offload_seq = "flowgen->autoencoder->unet"
@@ -63,36 +64,45 @@ class InstantDragPipeline(DragPipeline):
     def predict_flow(self, requests: list[Request]) -> Tensor:
         """Dense flow of each request, `(b, 2, h, w)` in pixels of the working size (Sec. 3.2.4).
 
-        The sparse flow is normalised sample by sample, FlowGen's answer is scaled to the largest drag, anchors are
-        held and the mask is obeyed.
+        The sparse flow is normalised sample by sample, FlowGen's answer is scaled to the largest drag,
+        anchors are held and the mask is obeyed.
         """
-        device = self._execution_device
+        place = {"device": self._execution_device, "dtype": self.flowgen.dtype}
         images = 2 * torch.cat([request.working_image for request in requests]) - 1
         size = tuple(images.shape[-2:])
         sparse = torch.cat([sparse_flow(request.working_drags, size) for request in requests])
         normed, _ = normalize_flow(sparse, "sample")
-        predicted = self.flowgen(images.to(device), normed.to(device)).float().cpu()
+        predicted = self.flowgen(images.to(**place), normed.to(**place)).float().cpu()
         flow = rescale_to_drags(predicted, sparse)
-        return torch.stack([_obey(one, request.working_drags) for one, request in zip(flow, requests, strict=True)])
+        return torch.stack(
+            [_obey(one, request.working_drags) for one, request in zip(flow, requests, strict=True)]
+        )
 
     def encode_image(self, requests: list[Request]) -> Tensor:
         """Latents of the working images, `(b, c, h/8, w/8)`, as the U-Net was trained to see them."""
         images = 2 * torch.cat([request.working_image for request in requests]) - 1
         latents = encode(self.autoencoder, images.to(self._execution_device, self.autoencoder.dtype))
-        return latents if self.config.scale_image_latents else latents / self.autoencoder.config.scaling_factor
+        return (
+            latents if self.config.scale_image_latents else latents / self.autoencoder.config.scaling_factor
+        )
 
     def prepare_conditions(self, requests: list[Request], flow: Tensor, rows: tuple) -> Tensor:
         """Condition channels of every guidance row, `(rows, b, channels, h/8, w/8)`."""
         image_latents = self.encode_image(requests)
         full = flow_conditions(
-            image_latents.float(), flow.to(image_latents.device), flow_variant(self.unet), flow_scale=self.config.flow_scale
+            image_latents.float(),
+            flow.to(image_latents.device),
+            flow_variant(self.unet),
+            flow_scale=self.config.flow_scale,
         )
         image_only = drop_flow(full, image_latents.shape[1])
         nothing = torch.zeros_like(full)
         chosen = {(False, False): nothing, (True, False): image_only, (True, True): full}
         return torch.stack([chosen[row[:2]] for row in rows])
 
-    def prepare_latents(self, shape: tuple[int, ...], generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
+    def prepare_latents(
+        self, shape: tuple[int, ...], generator: torch.Generator | list[torch.Generator] | None
+    ) -> Tensor:
         """Initial noise; with a list of generators each image has its own."""
         noise = randn_tensor(shape, generator=generator, device=self._execution_device)
         return noise * self.scheduler.init_noise_sigma
@@ -158,9 +168,13 @@ class InstantDragPipeline(DragPipeline):
             raise ValueError("guidance_form 'image_flow_text' needs prompt_embeds, got None")
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
-        requests, is_batch = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
+        requests, is_batch = self.check_inputs(
+            image, handle_points, target_points, mask, self.config.working_area
+        )
         if isinstance(generator, list) and len(generator) != len(requests):
-            raise ValueError(f"a list of generators needs one for each of {len(requests)} images, got {len(generator)}")
+            raise ValueError(
+                f"a list of generators needs one for each of {len(requests)} images, got {len(generator)}"
+            )
         scales = {"image": image_guidance_scale, "flow": flow_guidance_scale, "text": text_guidance_scale}
         if all(scales[name] == 1 for name in ("image", "flow")) and guidance_form == "image_flow":
             rows, guidance_form = rows[-1:], ""  # nothing to guide: one row is enough
@@ -170,8 +184,7 @@ class InstantDragPipeline(DragPipeline):
         if flow is None:
             flow = self.predict_flow(requests)
         else:
-            width, height = requests[0].fit.working_size
-            flow = resize_flow(flow.float(), (height, width))
+            flow = self.fit_flow(flow, requests)
 
         # 3. Conditions, prompts, noise
         conditions = self.prepare_conditions(requests, flow, rows)

@@ -16,7 +16,7 @@ COVERED = 0.4  # a pixel less covered than this is a hole
 
 
 class WarpPipeline(DragPipeline):
-    """Thin-plate or moving-least-squares warp of the photograph, and classical inpainting (Telea 2004) of its holes.
+    """Thin-plate or moving-least-squares warp of the photograph; its holes are inpainted (Telea 2004).
 
     Args:
         interpolation: `"thin_plate"` or `"moving_least_squares"`.
@@ -45,20 +45,24 @@ class WarpPipeline(DragPipeline):
     ) -> DragPipelineOutput | tuple:
         """Edit one image, or a list of them; arguments as in `InstantDragPipeline.__call__`.
 
-        `num_inference_steps`, `generator` and the callback are accepted so that every method takes the same call;
-        there is one step, and nothing is random.
+        `num_inference_steps`, `generator` and the callback are accepted so that every method takes the same
+        call; there is one step, and nothing is random.
         """
         check_output_type(output_type)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         if flow is None:
             flow = torch.cat([self.predict_flow(request) for request in requests])
-        edited = torch.cat([warp_and_inpaint(r.working_image, f[None]) for r, f in zip(requests, flow, strict=True)])
+        else:
+            flow = self.fit_flow(flow, requests)
+        edited = torch.cat(
+            [warp_and_inpaint(r.working_image, f[None]) for r, f in zip(requests, flow, strict=True)]
+        )
         if callback_on_step_end is not None:
             callback_on_step_end(self, 0, torch.tensor(0), {})
         return self.finish(requests, edited, flow, output_type, return_dict)
 
     def predict_flow(self, request: Request) -> Tensor:
-        """Interpolated flow of one request, `(1, 2, h, w)` in pixels of the working size; the mask holds still."""
+        """Interpolated flow of one request, `(1, 2, h, w)` in working pixels; the mask holds still."""
         width, height = request.fit.working_size
         flow = interpolate_drags(request.working_drags, (height, width), self.config.interpolation)
         mask = request.working_drags.mask
@@ -66,7 +70,7 @@ class WarpPipeline(DragPipeline):
 
 
 def warp_and_inpaint(image: Tensor, flow: Tensor) -> Tensor:
-    """Move the pixels of an image `(1, 3, h, w)` in [0, 1] along `flow` and inpaint what none of them covers."""
+    """Move the pixels of an image `(1, 3, h, w)` in [0, 1] along `flow` and inpaint what none covers."""
     moved, coverage = forward_splat(image, flow, mode="average")
     holes = (coverage[0, 0] < COVERED).numpy().astype(np.uint8)
     picture = (moved[0].permute(1, 2, 0).numpy() * 255).round().clip(0, 255).astype(np.uint8)

@@ -21,12 +21,14 @@ def tiny_weights(name: str) -> Path:
     """
     folder = WEIGHTS / name
     if not (folder / "config.json").is_file():
-        raise ValueError(f"the shipped weights {name!r} are not at {folder}: install from a clone with `pip install -e .`")
+        raise ValueError(
+            f"the shipped weights {name!r} are not at {folder}: install from a clone with `pip install -e .`"
+        )
     return folder
 
 
 def tiny_instantdrag(variant: str) -> InstantDragPipeline:
-    """InstantDrag with the shipped weights, in single precision, on the CPU; `variant` is `"concat"` or `"splat"`."""
+    """InstantDrag with the shipped weights, in single precision; `variant` is `"concat"` or `"splat"`."""
     single = {"torch_dtype": torch.float32}
     unet = UNet2DConditionModel.from_pretrained(tiny_weights(f"flowdiffusion-{variant}"), **single)
     return InstantDragPipeline(

@@ -37,4 +37,6 @@ def augment_colours(images: Tensor, generator: torch.Generator, *, strength: flo
     images = 0.5 + (images - 0.5) * _uniform(b, 1 - 0.3 * strength, 1 + 0.15 * strength, generator, images)
     warmth = _uniform(b, -0.12 * strength, 0.12 * strength, generator, images)
     gain = torch.cat([1 + warmth, torch.ones_like(warmth), 1 - warmth], dim=1)
-    return (images * gain * _uniform(b, 1 - 0.3 * strength, 1 + 0.15 * strength, generator, images)).clamp(0, 1)
+    return (images * gain * _uniform(b, 1 - 0.3 * strength, 1 + 0.15 * strength, generator, images)).clamp(
+        0, 1
+    )

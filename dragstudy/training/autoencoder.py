@@ -15,7 +15,8 @@ from dragstudy.training.augment import augment_colours, random_crop, random_flip
 class Reconstruction(nn.Module):
     """Encode and decode images `(b, 3, h, w)` in [-1, 1], in one `forward`, as several GPUs need it.
 
-    `AutoencoderTiny.forward` is no use in training: it rounds the latents to bytes, where every gradient ends.
+    `AutoencoderTiny.forward` is no use in training: it rounds the latents to bytes, where every gradient
+    ends.
     """
 
     def __init__(self, autoencoder: nn.Module):
@@ -51,7 +52,9 @@ class AutoencoderTask:
         self.gradient_weight, self.lpips_weight = gradient_weight, lpips_weight
         self.lpips = lpips_model("alex").requires_grad_(False)
 
-    def losses(self, batch: dict, generator: torch.Generator) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+    def losses(
+        self, batch: dict, generator: torch.Generator
+    ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
         images = random_crop(random_flip(batch["image"], generator), self.crop, generator)
         images = 2 * augment_colours(images, generator) - 1
         images = images.contiguous(memory_format=torch.channels_last)
@@ -69,6 +72,10 @@ class AutoencoderTask:
         images = 2 * self.validation.to(next(autoencoder.parameters()).device) - 1
         rebuilt = torch.cat([autoencoder(part).float() for part in images.split(8)]).clamp(-1, 1)
         lpips = self.lpips.to(images.device)
-        distance = torch.cat([lpips(a, b).flatten() for a, b in zip(rebuilt.split(8), images.split(8), strict=True)])
-        psnr = peak_signal_noise_ratio(rebuilt, images, data_range=2.0, dim=(1, 2, 3), reduction="elementwise_mean")
+        distance = torch.cat(
+            [lpips(a, b).flatten() for a, b in zip(rebuilt.split(8), images.split(8), strict=True)]
+        )
+        psnr = peak_signal_noise_ratio(
+            rebuilt, images, data_range=2.0, dim=(1, 2, 3), reduction="elementwise_mean"
+        )
         return {"val_psnr": psnr.item(), "val_lpips": distance.mean().item()}

@@ -11,7 +11,7 @@ from dragstudy.models.backbone import NullPrompt
 
 
 def draw_timesteps(count: int, scheduler: SchedulerMixin, generator: torch.Generator) -> Tensor:
-    """Timesteps `(count,)`, stratified: one in each of `count` equal parts of the schedule, for less variance."""
+    """Timesteps `(count,)`, stratified: one in each of `count` equal parts, for less variance."""
     part = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     return (part * scheduler.config.num_train_timesteps).long()
 
@@ -60,7 +60,9 @@ class BackboneTask:
         predicted = self.networks["unet"](inputs, timesteps, prompt).sample.float()
         return F.mse_loss(predicted, diffusion_target(self.scheduler, latents, noise, timesteps))
 
-    def losses(self, batch: dict, generator: torch.Generator) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+    def losses(
+        self, batch: dict, generator: torch.Generator
+    ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
         yield "unet", self.loss(batch, generator), {}
 
     def validate(self) -> dict[str, float]:

@@ -18,7 +18,9 @@ from torch.optim import Optimizer
 
 def latest_checkpoint(out: Path) -> Path | None:
     """The newest complete checkpoint folder in `out`, or None."""
-    found = sorted(path for path in out.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit())
+    found = sorted(
+        path for path in out.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()
+    )
     return found[-1] if found else None
 
 
@@ -43,7 +45,9 @@ def save_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, network in networks.items():
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, partial / f"{name}.safetensors")
+        save_file(
+            {k: v.contiguous() for k, v in network.state_dict().items()}, partial / f"{name}.safetensors"
+        )
         torch.save(optimizers[name].state_dict(), partial / f"{name}.optimizer.pt")
         torch.save(averages[name].state_dict(), partial / f"{name}.average.pt")
     (partial / "state.json").write_text(json.dumps(progress, indent=1))
@@ -56,7 +60,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, networks: dict[str, nn.Module], optimizers: dict[str, Optimizer], averages: dict[str, EMAModel]
+    folder: Path,
+    networks: dict[str, nn.Module],
+    optimizers: dict[str, Optimizer],
+    averages: dict[str, EMAModel],
 ) -> tuple[int, float, dict[str, list[float]]]:
     """Restore what `save_checkpoint` wrote; return steps and seconds trained, and values not logged yet."""
     for name, network in networks.items():

@@ -12,11 +12,11 @@ from dragstudy.training.backbone import BackboneTask
 class FlowDiffusionTask(BackboneTask):
     """Losses of FlowDiffusion, InstantDrag Sec. 3.1.2.
 
-    A batch has `source_latents` (of the composite condition image), `target_latents`, `(b, c, h, w)`, and `flow`,
-    `(b, 2, h, w)` in pixels of the latent grid, masked.
+    A batch has `source_latents` (of the composite condition image), `target_latents`, `(b, c, h, w)`, and
+    `flow`, `(b, 2, h, w)` in pixels of the latent grid, masked.
 
-    The image condition is dropped 5 % of the time, always together with the flow; the flow 10 % of the time. These
-    are the three rows of the guidance: nothing, image, image and flow.
+    The image condition is dropped 5 % of the time, always together with the flow; the flow 10 % of the time.
+    These are the three rows of the guidance: nothing, image, image and flow.
     """
 
     def __init__(

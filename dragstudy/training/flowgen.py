@@ -14,8 +14,8 @@ from dragstudy.training.augment import augment_colours
 class FlowGenTask:
     """Losses of FlowGen. A batch is what `PairDataset` gives.
 
-    For each discriminator update the generator is updated four times, each with freshly sampled drags of the same
-    pairs, so that it learns to map many sparse flows to one dense flow.
+    For each discriminator update the generator is updated four times, each with freshly sampled drags of the
+    same pairs, so that it learns to map many sparse flows to one dense flow.
 
     Args:
         generator: The `FlowGen`.
@@ -47,13 +47,15 @@ class FlowGenTask:
         self.reconstruction_weight, self.generator_updates = reconstruction_weight, generator_updates
         self.validation = validation
 
-    def losses(self, batch: dict, generator: torch.Generator) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+    def losses(
+        self, batch: dict, generator: torch.Generator
+    ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
         batch = mirror_pairs(batch, generator)
         image = 2 * augment_colours(batch["source"], generator) - 1
         image = image.contiguous(memory_format=torch.channels_last)
         flow, _ = normalize_flow(batch["flow"] * batch["mask"], "sample")
         for _ in range(self.generator_updates):
-            sparse = self.sample_sparse(batch, generator)
+            sparse, _ = normalize_flow(self.sample_sparse(batch, generator), "sample")
             fake = self.networks["generator"](image, sparse)
             distance = self.distance(fake.float(), flow)
             loss, logs = self.reconstruction_weight * distance, {"distance": distance}
@@ -70,7 +72,7 @@ class FlowGenTask:
             yield "discriminator", loss, {"real": real.sigmoid().mean(), "fake": fake.sigmoid().mean()}
 
     def sample_sparse(self, batch: dict, generator: torch.Generator) -> Tensor:
-        """Draw pseudo drag instructions for each pair: a sample-wise normalised sparse flow `(b, 2, h, w)`."""
+        """Draw pseudo drag instructions for each pair: a sparse flow `(b, 2, h, w)` in pixels."""
         drags = [
             sample_drags(
                 flow.cpu(),
@@ -81,10 +83,10 @@ class FlowGenTask:
             )
             for flow, mask, points in zip(batch["flow"], batch["mask"], batch["landmarks"], strict=True)
         ]
-        return normalize_flow(torch.stack(drags).to(batch["flow"]), "sample")[0]
+        return torch.stack(drags).to(batch["flow"])
 
     def validate(self) -> dict[str, float]:
-        """End-point error in pixels inside the mask, and that of zero flow."""
+        """End-point error inside the mask, in pixels, of the flow as the pipeline scales it, and of zero."""
         if self.validation is None:
             return {}
         generator = torch.Generator().manual_seed(0)
@@ -92,9 +94,9 @@ class FlowGenTask:
         device = next(network.parameters()).device
         batch = {key: value.to(device) for key, value in self.validation.items() if isinstance(value, Tensor)}
         drags = self.sample_sparse(batch, generator)
+        normed, _ = normalize_flow(drags, "sample")
+        flow = rescale_to_drags(network(2 * batch["source"] - 1, normed).float(), drags)
         truth = batch["flow"] * batch["mask"]
-        largest = truth.abs().amax(dim=(2, 3), keepdim=True)
-        flow = rescale_to_drags(network(2 * batch["source"] - 1, drags).float(), drags * largest)
         inside = batch["mask"].sum(dim=(1, 2, 3)).clamp_min(1)
         error = ((flow - truth).norm(dim=1, keepdim=True) * batch["mask"]).sum(dim=(1, 2, 3)) / inside
         still = (truth.norm(dim=1, keepdim=True) * batch["mask"]).sum(dim=(1, 2, 3)) / inside
@@ -102,7 +104,7 @@ class FlowGenTask:
 
 
 def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:
-    """Mirror each pair left-right with probability one half: images, masks, flow (x changes sign) and landmarks."""
+    """Mirror each pair with probability one half: images, masks, flow (x changes sign) and landmarks."""
     flip = torch.rand(len(batch["flow"]), generator=generator) < 0.5
     mirrored = dict(batch)
     for key in ("source", "target", "mask", "target_mask", "valid", "flow"):
@@ -113,13 +115,15 @@ def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:
     width = batch["source"].shape[-1]
     for key in ("landmarks", "target_landmarks"):
         points = batch[key]
-        turned = torch.stack([width - 1 - points[:, MIRRORED_LANDMARKS, 0], points[:, MIRRORED_LANDMARKS, 1]], dim=2)
+        turned = torch.stack(
+            [width - 1 - points[:, MIRRORED_LANDMARKS, 0], points[:, MIRRORED_LANDMARKS, 1]], dim=2
+        )
         mirrored[key] = torch.where(flip.to(points.device).view(-1, 1, 1), turned, points)
     return mirrored
 
 
 # which landmark each of dlib's 68 becomes in a mirror: jaw, brows, nose, eyes, outer and inner lips
 MIRRORED_LANDMARKS = [
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37,
-    36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39,
+    38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
 ]  # fmt: skip

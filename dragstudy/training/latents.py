@@ -2,25 +2,26 @@
 
 import hashlib
 import os
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from dragstudy.data.composite import composite_background
 from dragstudy.data.pairs import PairDataset
 from dragstudy.flow import resize_flow
 from dragstudy.models.autoencoder import encode
+from dragstudy.progress import progress
 
 
 class LatentPairs(Dataset):
     """Pairs as latents; an item is `source_latents` and `target_latents` `(c, h, w)` and `flow` `(2, h, w)`.
 
-    The source is the composite condition image of InstantDrag Sec. 3.2.3, the flow is masked and in pixels of the
-    latent grid. Every pair stands twice in the set, the second time mirrored.
+    The source is the composite condition image of InstantDrag Sec. 3.2.3 (exchanging only what is background
+    in both
+    frames: broad motions would leave a ghost of the target in it), the flow is masked and in pixels of the
+        latent grid. Every pair stands twice in the set, the second time mirrored.
     """
 
     def __init__(self, tensors: dict[str, Tensor]):
@@ -34,7 +35,12 @@ class LatentPairs(Dataset):
 
 
 def cached_latents(
-    pairs: PairDataset, autoencoder: nn.Module, *, approach: int = 1, mirrored: bool = True, batch_size: int = 16
+    pairs: PairDataset,
+    autoencoder: nn.Module,
+    *,
+    approach: int = 1,
+    mirrored: bool = True,
+    batch_size: int = 16,
 ) -> LatentPairs:
     """Encode a set of pairs, or read what an earlier call with the same autoencoder left beside the shards.
 
@@ -48,7 +54,7 @@ def cached_latents(
     path = pairs.folder / f"latents-{_fingerprint(pairs, autoencoder, approach, mirrored)}.safetensors"
     if not path.exists():
         parts: dict[str, list[Tensor]] = {"source_latents": [], "target_latents": [], "flow": []}
-        for batch in tqdm(DataLoader(pairs, batch_size), desc="latents", mininterval=10):
+        for batch in progress(DataLoader(pairs, batch_size), description="latents"):
             for flip in (False, True) if mirrored else (False,):
                 for key, value in encode_pairs(batch, autoencoder, approach=approach, flip=flip).items():
                     parts[key].append(value.half().cpu())
@@ -63,12 +69,15 @@ def encode_pairs(
     batch: dict, autoencoder: nn.Module, *, approach: int = 1, flip: bool = False
 ) -> dict[str, Tensor]:
     """Encode a collated batch of pairs: composite condition, target, masked flow on the latent grid."""
-    condition, target = composite_background(
-        batch["source"], batch["target"], batch["mask"], batch["target_mask"], approach=approach
-    )
+    frames, masks = (batch["source"], batch["target"]), (batch["mask"], batch["target_mask"])
+    condition, target = composite_background(*frames, *masks, approach=approach, region="both")
     flow = batch["flow"] * batch["mask"]
     if flip:
-        condition, target, flow = condition.flip(3), target.flip(3), flow.flip(3) * flow.new_tensor([[[[-1]], [[1]]]])
+        condition, target, flow = (
+            condition.flip(3),
+            target.flip(3),
+            flow.flip(3) * flow.new_tensor([[[[-1]], [[1]]]]),
+        )
     device = next(autoencoder.parameters()).device
     images = 2 * torch.cat([condition, target]).to(device) - 1
     with torch.autocast(device.type, torch.bfloat16):

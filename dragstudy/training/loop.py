@@ -1,8 +1,9 @@
 """The training loop that every model shares.
 
 A model brings a `Task`: its networks, and a generator of losses. The loop does the rest: optimisers, mixed
-precision, several GPUs (`accelerate launch`), clipping, exponential moving averages, metrics, checkpoints, resuming
-and a time budget. Everything random in a step follows from `(seed, step)`, so a resumed run continues bit for bit.
+precision, several GPUs (`accelerate launch`), clipping, exponential moving averages, metrics, checkpoints,
+resuming and a time budget. Everything random in a step follows from `(seed, step)`, so a resumed run
+continues bit for bit.
 """
 
 import json
@@ -28,16 +29,18 @@ class Task(Protocol):
 
     networks: dict[str, nn.Module]  # trained; each has an optimiser and a moving average of its own
 
-    def losses(self, batch: Any, generator: torch.Generator) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+    def losses(
+        self, batch: Any, generator: torch.Generator
+    ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
         """Yield `(network, loss, logged values)` once an update.
 
-        The loop steps that network's optimiser before it asks for the next loss, so a GAN yields its generator's
-        and its discriminator's losses in turn.
+        The loop steps that network's optimiser before it asks for the next loss, so a GAN yields its
+        generator's and its discriminator's losses in turn.
         """
         ...
 
     def validate(self) -> dict[str, float]:
-        """Measure the networks, which hold their averaged weights meanwhile; an empty dict if there is nothing."""
+        """Measure the networks, which hold their averaged weights meanwhile; may be an empty dict."""
         ...
 
 
@@ -56,7 +59,8 @@ class LoopSettings:
         max_grad_norm: Gradients are clipped to this norm.
         ema_decay: Decay of the moving average of the weights; it warms up from zero.
         seed: Decides the order of the data and every random draw.
-        minutes: Stop (with a checkpoint) after this many minutes; `None` never does. A stopped run goes on when
+        minutes: Stop (with a checkpoint) after this many minutes; `None` never does. A stopped run goes on
+            when
             it is started again with the same settings.
         checkpoint_every: Steps between checkpoints.
         validate_every: Steps between validations; 0 never validates.
@@ -129,19 +133,24 @@ def train_loop(
         on_log: Called with every line that goes to `metrics.jsonl`.
 
     Returns:
-        The number of steps done in all; `settings.steps` when training is complete. The networks then hold the
-        averaged weights.
+        The number of steps done in all; `settings.steps` when training is complete. The networks then hold
+        the averaged weights.
     """
     AcceleratorState._reset_state()  # else it refuses another precision than an earlier run's in this process
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     state = _LoopState(task, settings, accelerator)
     start = state.resume()
     sampler = StepSampler(
-        len(dataset), settings.batch_size * accelerator.num_processes, settings.seed, range(start, settings.steps)
+        len(dataset),
+        settings.batch_size * accelerator.num_processes,
+        settings.seed,
+        range(start, settings.steps),
     )
     loader = DataLoader(dataset, batch_sampler=_Share(sampler, accelerator), num_workers=settings.num_workers)
     began = time.monotonic()
-    bar = tqdm(total=settings.steps, initial=start, disable=not accelerator.is_local_main_process, mininterval=5)
+    bar = tqdm(
+        total=settings.steps, initial=start, disable=not accelerator.is_local_main_process, mininterval=5
+    )
     step = start
     for step, batch in enumerate(loader, start=start):
         state.step(_to_device(batch, accelerator.device), step)
@@ -184,12 +193,19 @@ class _LoopState:
         self.plain = dict(task.networks)
         self.optimizers = {
             name: torch.optim.AdamW(
-                network.parameters(), settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+                network.parameters(),
+                settings.learning_rate,
+                betas=settings.betas,
+                weight_decay=settings.weight_decay,
             )
             for name, network in self.plain.items()
         }
-        if accelerator.scaler is not None:  # fp16: the wrapped optimiser divides the scale of the loss out again
-            self.optimizers = {name: accelerator.prepare_optimizer(one) for name, one in self.optimizers.items()}
+        if (
+            accelerator.scaler is not None
+        ):  # fp16: the wrapped optimiser divides the scale of the loss out again
+            self.optimizers = {
+                name: accelerator.prepare_optimizer(one) for name, one in self.optimizers.items()
+            }
         for name, network in self.plain.items():
             network.to(accelerator.device, memory_format=torch.channels_last).train()
             task.networks[name] = accelerator.prepare_model(network)
@@ -212,9 +228,13 @@ class _LoopState:
 
     def step(self, batch: Any, step: int) -> None:
         generator = step_generator(self.settings.seed, step, self.accelerator.process_index)
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # dropout knows no other generator
+        torch.manual_seed(
+            int(torch.randint(2**62, (), generator=generator))
+        )  # dropout knows no other generator
         for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["lr"] = self.settings.learning_rate * learning_rate_factor(step, self.settings)
+            optimizer.param_groups[0]["lr"] = self.settings.learning_rate * learning_rate_factor(
+                step, self.settings
+            )
         losses = self.task.losses(batch, generator)
         while True:
             with self.accelerator.autocast():

@@ -1,6 +1,6 @@
-"""`dragstudy train MODEL`: build the model, its data and its task, run the loop, save half-precision weights."""
+"""`dragstudy train MODEL`: build the model, its data and task, run the loop, save half precision."""
 
-import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from dragstudy.models.flowdiffusion import make_flowdiffusion
 from dragstudy.models.flowgen import FlowGen, PatchDiscriminator
 from dragstudy.training.autoencoder import AutoencoderTask
 from dragstudy.training.backbone import BackboneTask
+from dragstudy.training.card import write_card
 from dragstudy.training.flowdiffusion import FlowDiffusionTask
 from dragstudy.training.flowgen import FlowGenTask
 from dragstudy.training.frames import FrameDataset
@@ -25,13 +26,26 @@ VALIDATION_ITEMS = 32
 DEFAULTS = {  # tiny profile
     "autoencoder": {"steps": 1800, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 300},
     "backbone": {"steps": 1500, "batch_size": 32, "learning_rate": 4e-4, "validate_every": 250},
-    "flowgen": {"steps": 500, "batch_size": 8, "learning_rate": 4e-4, "betas": (0.5, 0.99), "validate_every": 100},
+    "flowgen": {
+        "steps": 500,
+        "batch_size": 8,
+        "learning_rate": 4e-4,
+        "betas": (0.5, 0.99),
+        "validate_every": 100,
+    },
     "flowdiffusion": {"steps": 1500, "batch_size": 32, "learning_rate": 4e-4, "validate_every": 250},
 }
 
 
 def train(
-    model: str, data: Path, out: Path, *, minutes: float | None = None, seed: int = 0, limit: int = 0, **options
+    model: str,
+    data: Path,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    seed: int = 0,
+    limit: int = 0,
+    **options,
 ) -> Path:
     """Train one model of the tiny profile and save it to `out`.
 
@@ -57,10 +71,15 @@ def train(
     fields = LoopSettings.__dataclass_fields__
     loop = {**DEFAULTS[model], **{key: options.pop(key) for key in list(options) if key in fields}}
     settings = LoopSettings(out=Path(out), seed=seed, minutes=minutes, **loop)
-    return TRAINABLE[model](Path(data), settings, limit, **options)
+    command = shlex.join(["dragstudy", "train", model, *_flags(data, out, seed, limit, loop, options)])
+    TRAINABLE[model](Path(data), settings, limit, **options)
+    write_card(Path(out), model, Path(data), command, seed)
+    return Path(out)
 
 
-def train_autoencoder(data: Path, settings: LoopSettings, limit: int, *, latent_channels: int = 4, width: int = 64):
+def train_autoencoder(
+    data: Path, settings: LoopSettings, limit: int, *, latent_channels: int = 4, width: int = 64
+):
     """Train the autoencoder on the frames of all pairs, then choose the scale of its latents."""
     frames, validation = FrameDataset(data, "train"), FrameDataset(data, "val")
     images = _collate(validation)["image"]
@@ -95,8 +114,12 @@ def train_flowdiffusion(
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
     latents = _first(cached_latents(PairDataset(data, "train"), encoder, approach=approach), limit)
     validation = _collate(cached_latents(PairDataset(data, "val"), encoder), 64)
-    unet = make_flowdiffusion(UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32), variant)
-    task = FlowDiffusionTask(unet, NullPrompt(), make_scheduler(), flow_scale=flow_scale, validation=validation)
+    unet = make_flowdiffusion(
+        UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32), variant
+    )
+    task = FlowDiffusionTask(
+        unet, NullPrompt(), make_scheduler(), flow_scale=flow_scale, validation=validation
+    )
     train_loop(task, latents, settings)
     return _save(unet, settings.out)
 
@@ -127,6 +150,15 @@ TRAINABLE: dict[str, Callable[..., Path]] = {
     "flowgen": train_flowgen,
     "flowdiffusion": train_flowdiffusion,
 }
+
+
+def _flags(data: Path, out: Path, seed: int, limit: int, loop: dict, options: dict) -> list[str]:
+    """The command's arguments; folders by their last name, since they lie elsewhere on every machine."""
+    chosen = {"limit": limit} if limit else {}
+    flags = ["--data", Path(data).name, "--out", Path(out).name, "--seed", str(seed)]
+    for key, value in {**chosen, **loop, **options}.items():
+        flags += ["--set", f"{key}={Path(value).name if key in ('autoencoder', 'backbone') else value}"]
+    return flags
 
 
 def _first(dataset: Dataset, limit: int) -> Dataset:

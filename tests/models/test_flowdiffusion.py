@@ -29,7 +29,11 @@ def test_at_the_start_the_output_is_the_backbone_s(variant, channels):
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     unet = make_flowdiffusion(backbone, variant).eval()
     assert unet.config.in_channels == channels and flow_variant(unet) == variant
-    latents, conditions, prompt = torch.randn(2, 4, 8, 8), torch.randn(2, channels - 4, 8, 8), torch.randn(2, 1, 64)
+    latents, conditions, prompt = (
+        torch.randn(2, 4, 8, 8),
+        torch.randn(2, channels - 4, 8, 8),
+        torch.randn(2, 1, 64),
+    )
     widened = unet(torch.cat([latents, conditions], dim=1), 500, prompt).sample
     assert_close(widened, backbone(latents, 500, prompt).sample)
     assert backbone.config.in_channels == 4

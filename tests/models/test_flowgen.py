@@ -33,7 +33,7 @@ def test_the_published_discriminator_judges_two_by_two_patches():
 
 
 class PublishedBlock(nn.Module):
-    """pix2pix's recursive block with its activation in place, so that `x` changes before it is concatenated."""
+    """pix2pix's recursive block with its activation in place, so `x` changes before it is concatenated."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()

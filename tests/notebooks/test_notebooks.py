@@ -47,8 +47,10 @@ def test_the_parameters_come_first_and_default_to_smoke(path, notebook, code):
     assert code[0].metadata.get("tags") == ["parameters"], "the first code cell is the parameters cell"
     defaults = {name: parameter.default for name, parameter in parameters(notebook).items()}
     assert defaults["profile"] == "smoke" and defaults["out_dir"] == "" and "seed" in defaults
-    lines = [line for line in code[0].source.splitlines() if re.match(r"\w+: ", line)]
-    assert all("  # " in line for line in lines), "each parameter has a comment"
+    lines = code[0].source.splitlines()
+    for node in ast.parse(code[0].source).body:
+        text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        assert "  # " in text, f"this parameter has no comment: {text}"
 
 
 @pytest.mark.parametrize("profile", PROFILES)
