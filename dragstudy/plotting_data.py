@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from dragstudy.data.estimators import Frame
+from dragstudy.data.estimators import Frame, FrameFlow
 from dragstudy.data.video import Crop
+from dragstudy.flow import backward_warp, flow_to_rgb
 from dragstudy.plotting import CYCLE, HANDLE, METHOD_COLORS, TARGET, _grid, _show, draw_drags, styled
 
 if TYPE_CHECKING:
@@ -156,20 +158,23 @@ def drag_pair_sheet(pairs: Sequence["Pair"], *, title: str = "") -> Figure:
 
 
 @styled
-def warped_row(pair: "Pair", warped: Frame, valid: UInt8[np.ndarray, "h w"], *, title: str = "") -> Figure:
-    """Show a pair, its target pulled back along the flow, and where forward and backward flow disagree.
+def consistency_row(pair: "Pair", backward: FrameFlow, *, title: str = "") -> Figure:
+    """Show a pair, its flow both ways, the target pulled back, and where the two flows disagree.
 
     Args:
-        pair: The pair.
-        warped: The target pulled back onto the source.
-        valid: 1 where the two flows agree.
+        pair: The pair, with its forward flow.
+        backward: Flow from the target to the source, in pixels.
         title: The message.
     """
-    marked = pair.source.copy()
-    marked[valid == 0] = marked[valid == 0] // 3 + np.array([150, 30, 0], np.uint8)
-    pictures = {"source": pair.source, "target": pair.target, "target pulled back": warped}
-    fig, axes = _grid(4, 4, title, pair.source)
-    for ax, (name, picture) in zip(axes, {**pictures, "red: flows disagree": marked}.items(), strict=True):
+    flows = torch.from_numpy(np.stack([pair.flow, backward]))
+    colours = flow_to_rgb(flows).permute(0, 2, 3, 1).numpy()
+    target = torch.from_numpy(pair.target).permute(2, 0, 1)[None] / 255
+    doubtful = pair.source.copy()
+    doubtful[pair.valid == 0] = doubtful[pair.valid == 0] // 3 + np.array([150, 30, 0], np.uint8)
+    pictures = {"source": pair.source, "target": pair.target, "flow forward": colours[0]}
+    pictures |= {"flow backward": colours[1], "target pulled back": backward_warp(target, flows[:1])}
+    fig, axes = _grid(6, 6, title, pair.source)
+    for ax, (name, picture) in zip(axes, {**pictures, "red: flows disagree": doubtful}.items(), strict=True):
         _show(ax, picture, name)
     return fig
 

@@ -7,10 +7,24 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, AnyImage, _show, styled, to_array
+from dragstudy.drags import DragInstruction
+from dragstudy.flow import flow_to_rgb
+from dragstudy.plotting import (
+    CYCLE,
+    MAX_WIDTH,
+    METHOD_COLORS,
+    AnyImage,
+    _show,
+    _show_wheel,
+    draw_drags,
+    styled,
+    to_array,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,17 +44,45 @@ def image_sheet(
         title: The message.
         side: Width of an image in inches, at most; narrower where there are many columns.
     """
-    height, width = to_array(next(iter(rows.values()))[0]).shape[:2]
-    side = min(side, (MAX_WIDTH - LABEL_WIDTH) / len(columns))
-    size = LABEL_WIDTH + side * len(columns), len(rows) * side * height / width + (0.55 if title else 0.25)
-    fig, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
-    fig.suptitle(title)
-    for number, (name, images) in enumerate(rows.items()):
+    fig, axes = _sheet(list(rows), len(columns), title, side, next(iter(rows.values()))[0])
+    for number, images in enumerate(rows.values()):
         for ax, image, column in zip(axes[number], images, columns, strict=True):
             _show(ax, image, "" if number else column)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-        axes[number, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return fig
+
+
+@styled
+def flow_sheet(
+    image: AnyImage,
+    drags: Mapping[str, DragInstruction],
+    flows: Mapping[str, Sequence[Tensor]],
+    *,
+    title: str = "",
+    max_flow: float | None = None,
+) -> Figure:
+    """Show what several methods make of several requests: one request a column, one method a row.
+
+    Args:
+        image: The source image, on which the first row draws the drags.
+        drags: Requests by the name of their column.
+        flows: By the name of a row, one flow in pixels for each request, `(2, h, w)` or `(1, 2, h, w)`.
+        title: The message.
+        max_flow: Length in pixels of full colour; by default the longest of all flows.
+    """
+    batches = {
+        name: torch.cat([flow.reshape(1, 2, *flow.shape[-2:]) for flow in row]) for name, row in flows.items()
+    }
+    longest = max_flow or max(float(batch.norm(dim=1).max()) for batch in batches.values())
+    fig, axes = _sheet(["source and drags", *flows], len(drags) + 1, title, 2.0, image)
+    for ax, (name, request) in zip(axes[0], drags.items(), strict=False):
+        _show(ax, image, name)
+        draw_drags(ax, request.handle_points, request.target_points)
+    for row, batch in zip(axes[1:], batches.values(), strict=True):
+        for ax, colours in zip(row, flow_to_rgb(batch, max_flow=longest), strict=False):
+            _show(ax, colours.permute(1, 2, 0).numpy(), "")
+    _show_wheel(axes[0, -1], longest)
+    for ax in axes[1:, -1]:
+        ax.set_visible(False)
     return fig
 
 
@@ -160,6 +202,23 @@ def interval_dots(
             ax.axvline(table.loc[reference, "mean"], color="black", linewidth=0.8, linestyle="--", zorder=0)
         ax.set(xlabel=label, yticks=range(count), yticklabels=list(table.index), ylim=(count - 0.5, -0.5))
     return fig
+
+
+def _sheet(
+    names: Sequence[str], columns: int, title: str, side: float, image: AnyImage
+) -> tuple[Figure, np.ndarray]:
+    """Axes without ticks for rows of images of the shape of `image`, each row with its name at its left."""
+    height, width = to_array(image).shape[:2]
+    side = min(side, (MAX_WIDTH - LABEL_WIDTH) / columns)
+    size = LABEL_WIDTH + side * columns, len(names) * side * height / width + (0.55 if title else 0.25)
+    fig, axes = plt.subplots(len(names), columns, figsize=size, squeeze=False)
+    fig.suptitle(title)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax, name in zip(axes[:, 0], names, strict=True):
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+    return fig, axes
 
 
 def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:

@@ -56,9 +56,8 @@ def flow_variant(unet: nn.Module) -> FlowVariant:
         if unet.config.in_channels == latent_channels + condition_channels(latent_channels, variant):
             return variant
     raise ValueError(
-        f"a FlowDiffusion U-Net with {latent_channels} latent channels has "
-        f"{2 * latent_channels + 2} or {3 * latent_channels + 3} input channels, got
-        {unet.config.in_channels}"
+        f"a FlowDiffusion U-Net with {latent_channels} latent channels has {2 * latent_channels + 2} or "
+        f"{3 * latent_channels + 3} input channels, got {unet.config.in_channels}"
     )
 
 

@@ -75,20 +75,18 @@ class DragPipeline(DiffusionPipeline):
         if not is_batch:
             return [make_request(image, handle_points, target_points, mask, working_area)], False
         masks = [None] * len(image) if mask is None else mask
-        given = {"images": image, "handle_points": handle_points, "target_points": target_points, "masks": masks}
-        lengths = {name: len(part) if hasattr(part, "__len__") else 0 for name, part in given.items()}
-        if len(set(lengths.values())) != 1 or not len(image):
-            counted = ", ".join(f"{length} {name}" for name, length in lengths.items())
-            raise ValueError(f"a batch needs points (and a mask, if any) for each of its images, got {counted}")
-        requests = [
-            make_request(*parts, working_area)
-            for parts in zip(image, handle_points, target_points, masks, strict=True)
-        ]
+        names = ("images", "handle_points", "target_points", "masks")
+        parts = (image, handle_points, target_points, masks)
+        lengths = [len(part) if hasattr(part, "__len__") else 0 for part in parts]
+        if len(set(lengths)) != 1 or not lengths[0]:
+            counted = ", ".join(f"{length} {name}" for length, name in zip(lengths, names, strict=True))
+            raise ValueError(f"each image of a batch needs its points, and its mask if any, got {counted}")
+        requests = [make_request(*one, working_area) for one in zip(*parts, strict=True)]
         sizes = {request.fit.working_size for request in requests}
         if len(sizes) > 1:
             raise ValueError(
-                f"the images of a batch must fit one working size, got {sorted(sizes)}: call once for each
-                shape"
+                f"the images of a batch must fit one working size, got {sorted(sizes)}: "
+                "call once for each shape"
             )
         return requests, True
 

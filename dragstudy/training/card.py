@@ -10,8 +10,7 @@ PURPOSE = {
     "autoencoder": "The f8 autoencoder: 256 x 256 images to 32 x 32 latents and back.",
     "backbone": "The unconditional latent U-Net under a null prompt, from which FlowDiffusion starts.",
     "flowgen": "FlowGen: image and sparse drags to dense optical flow.",
-    "flowdiffusion": "FlowDiffusion: denoises the edited image's latents, given the source's and a dense
-    flow.",
+    "flowdiffusion": "FlowDiffusion: denoises the edit's latents, given the source's and a dense flow.",
 }
 TEMPLATE = """---
 library_name: diffusers

@@ -124,11 +124,14 @@ class PipelineContract:
 
     def test_a_batch_gives_what_its_images_give_one_by_one(self, pipe):
         images = [picture(64, 64), picture(64, 64, 2.0), picture(60, 64, 4.0)]
-        handles, targets = [[[30, 30]], [[20, 40], [5, 5]], [[9, 9]]], [[[36, 28]], [[20, 30], [5, 5]], [[9,
-        14]]] mask = np.zeros((64, 64)) mask[10:, 10:] = 1 masks = [None, mask, None] batch = self.call(
-            pipe, images, handle_points=handles, target_points=targets, mask=masks, generator=[*map(seeded,
-            range(3))]
-        )
+        handles = [[[30, 30]], [[20, 40], [5, 5]], [[9, 9]]]
+        targets = [[[36, 28]], [[20, 30], [5, 5]], [[9, 14]]]
+        mask = np.zeros((64, 64))
+        mask[10:, 10:] = 1
+        masks = [None, mask, None]
+        points = {"handle_points": handles, "target_points": targets}
+        generators = [*map(seeded, range(3))]
+        batch = self.call(pipe, images, **points, mask=masks, generator=generators)
         for k in range(3):
             single = self.call(
                 pipe,
@@ -139,7 +142,8 @@ class PipelineContract:
                 generator=seeded(k),
             )
             assert_close(batch.flow[k], single.flow[0], atol=1e-3, rtol=1e-4)
-            assert np.abs(pixels(batch.images[k]) - pixels(single.images[0])).max() <= 1
+            allowed = 1 if self.is_random else 0  # networks round differently in batches of another size
+            assert np.abs(pixels(batch.images[k]) - pixels(single.images[0])).max() <= allowed
 
     def test_batches_of_tensors_and_of_arrays_of_points_are_taken(self, pipe):
         images = torch.rand(2, 3, 64, 64, generator=seeded())
@@ -233,7 +237,8 @@ class PipelineContract:
     @pytest.mark.parametrize("case", BAD_REQUESTS)
     def test_a_bad_request_is_refused_in_one_sentence(self, pipe, case):
         change, message = BAD_REQUESTS[case]
-        request = {"image": picture(64, 64), "handle_points": [[10, 10]], "target_points": [[14, 10]]} | change
+        drag = {"handle_points": [[10, 10]], "target_points": [[14, 10]]}
+        request = {"image": picture(64, 64)} | drag | change
         with pytest.raises(ValueError, match=message) as error:
             pipe(**request, num_inference_steps=1)
         assert "\n" not in str(error.value)

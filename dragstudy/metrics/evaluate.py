@@ -1,0 +1,237 @@
+"""Run an editing method over pairs of frames, and say how good it is, with intervals.
+
+A pair knows what the edit should look like: its source is edited by drags that its target answers.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from dragstudy.images import load_image, to_tensor
+from dragstudy.metrics.distance import landmark_distance
+from dragstudy.metrics.fidelity import background_change, lpips_distance, psnr, ssim
+from dragstudy.pipelines.base import DragPipeline
+from dragstudy.progress import progress
+
+METRICS = ("psnr", "ssim", "lpips", "landmark_distance", "background_change", "seconds")
+DO_NOTHING = "do nothing"
+
+Item = Mapping[str, Any]
+Drags = tuple[np.ndarray, np.ndarray]
+Edit = DragPipeline | Callable[[Item, np.ndarray, np.ndarray, torch.Generator], Any]
+
+
+def landmark_drags(item: Item, points: Sequence[int] = range(68)) -> Drags | None:
+    """Drags from some of dlib's landmarks of the source to those of the target, each `(n, 2)`.
+
+    Landmarks that either frame lacks, or that lie outside of it, are left out; None if none is left.
+    """
+    chosen = list(points)
+    handles, targets = (
+        np.asarray(item[name], dtype=np.float64)[chosen] for name in ("landmarks", "target_landmarks")
+    )
+    edge = np.array(item["source"].shape[:-3:-1]) - 0.5
+    kept = np.logical_and.reduce(
+        [((points >= -0.5) & (points <= edge)).all(axis=1) for points in (handles, targets)]
+    )
+    return (handles[kept], targets[kept]) if kept.any() else None
+
+
+def evaluate_edits(
+    edit: Edit,
+    pairs: Iterable[Item],
+    *,
+    method: str = "edit",
+    drags: Callable[[Item], Drags | None] = landmark_drags,
+    detector: Callable[[np.ndarray], np.ndarray | None] | None = None,
+    lpips: nn.Module | None = None,
+    seed: int = 0,
+    do_nothing: bool = True,
+    **options: Any,
+) -> pd.DataFrame:
+    """Edit the source of every pair and compare it with the target.
+
+    Args:
+        edit: A drag pipeline, called as `edit(source, handle_points, target_points, generator=...,
+            **options)`; or a function of `(item, handle_points, target_points, generator)` that returns an
+            image, or what a pipeline returns. The function sees the whole pair, so that it can use its flow.
+        pairs: Items of a `PairDataset`.
+        method: Name of the method in the table.
+        drags: From an item to its drags; pairs for which it gives None are left out.
+        detector: Face landmarks of a frame, see `landmark_distance`; without one that column is NaN.
+        lpips: What `lpips_model` gives; AlexNet by default.
+        seed: Every pair is edited with a generator of this seed.
+        do_nothing: Add a row for each pair's source itself, as method `"do nothing"`.
+        options: Further arguments of a pipeline's call.
+
+    Returns:
+        A frame of one row a pair and method: `method`, `key`, `drags` (their number); against the target
+        `psnr` in dB, `ssim`, `lpips` and `landmark_distance` in pixels; against the source
+        `background_change`, in grey levels outside the dilated masks of both frames; `seconds` of the edit.
+    """
+    rows = []
+    for item in progress(pairs, description=method):
+        points = drags(item)
+        if points is None:
+            continue
+        began = time.perf_counter()
+        edited = _edit(edit, item, points, torch.Generator().manual_seed(seed), options)
+        images = {method: (edited, time.perf_counter() - began)}
+        if do_nothing:
+            images[DO_NOTHING] = (item["source"][None], 0.0)
+        for name, (image, seconds) in images.items():
+            known = {"method": name, "key": item["key"], "drags": len(points[0])}
+            rows.append(known | measure_edit(image, item, detector, lpips) | {"seconds": seconds})
+    return pd.DataFrame(rows, columns=["method", "key", "drags", *METRICS])
+
+
+@torch.no_grad()
+def measure_edit(
+    image: Tensor,
+    item: Item,
+    detector: Callable[[np.ndarray], np.ndarray | None] | None = None,
+    lpips: nn.Module | None = None,
+) -> dict[str, float]:
+    """Compare an edited image `(1, 3, h, w)` in [0, 1] with its pair; the columns of `evaluate_edits`."""
+    target, source = item["target"][None], item["source"][None]
+    people = torch.maximum(item["mask"], item["target_mask"])[None]
+    distance = float("nan")
+    if detector is not None:
+        frame = (image[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        distance = landmark_distance(frame, np.asarray(item["target_landmarks"], np.float64), detector)
+    return {
+        "psnr": psnr(image, target).item(),
+        "ssim": ssim(image, target).item(),
+        "lpips": lpips_distance(image, target, model=lpips).item(),
+        "landmark_distance": distance,
+        "background_change": background_change(image, source, people).item(),
+    }
+
+
+def bootstrap_interval(
+    values: Any, *, generator: torch.Generator, confidence: float = 0.95, resamples: int = 2000
+) -> tuple[float, float, float]:
+    """Mean of some values, and the percentile bootstrap interval of it (Efron 1979).
+
+    Args:
+        values: Numbers, shape `(n,)`; NaN are left out.
+        generator: Source of the resamples.
+        confidence: Probability that the interval is meant to hold the mean with.
+        resamples: How often n values are drawn from the n, with replacement.
+
+    Returns:
+        Mean, lower and upper end; NaN where there are no values.
+
+    Raises:
+        ValueError: If `confidence` is not between 0 and 1.
+
+    Example:
+        >>> bootstrap_interval([2.0, 2.0, 2.0], generator=torch.Generator().manual_seed(0))
+        (2.0, 2.0, 2.0)
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    given = torch.as_tensor(np.asarray(values, dtype=np.float64)).flatten()
+    given = given[~given.isnan()]
+    if not len(given):
+        return (float("nan"),) * 3
+    means = torch.stack(
+        [given[torch.randint(len(given), given.shape, generator=generator)].mean() for _ in range(resamples)]
+    )
+    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    low, high = means.quantile(ends).tolist()
+    return given.mean().item(), low, high
+
+
+def summarize(
+    frame: pd.DataFrame, *, metrics: Sequence[str] = METRICS, confidence: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Mean of each metric with its bootstrap interval, for each method.
+
+    Args:
+        frame: What `evaluate_edits` returned, or several of them concatenated.
+        metrics: Columns to sum up.
+        confidence: Of the intervals.
+        seed: Of the resamples.
+
+    Returns:
+        A frame of one row a method and metric: `method`, `metric`, `n` (pairs that have the metric), `mean`,
+        `low`, `high`; methods in the order in which they first come.
+    """
+    wide = _by_pair(frame, metrics)
+    rows = [
+        _interval_row(method, name, wide.loc[method, name], confidence, seed)
+        for method in frame["method"].unique()
+        for name in metrics
+    ]
+    return pd.DataFrame(rows)
+
+
+def margins(
+    frame: pd.DataFrame,
+    baseline: str = DO_NOTHING,
+    *,
+    metrics: Sequence[str] = METRICS,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean difference of each method to a baseline on the same pairs; a margin counts if `low..high` excludes zero.
+
+    Args:
+        frame: As in `summarize`.
+        baseline: Name of the method that the others are compared with.
+        metrics: Columns to compare.
+        confidence: Of the intervals.
+        seed: Of the resamples.
+
+    Returns:
+        As `summarize`, of method minus baseline.
+
+    Raises:
+        ValueError: If the frame has no such baseline.
+    """
+    if baseline not in set(frame["method"]):
+        raise ValueError(f"baseline must be one of {sorted(set(frame['method']))}, got {baseline!r}")
+    wide = _by_pair(frame, metrics)
+    rows = [
+        _interval_row(method, name, wide.loc[method, name] - wide.loc[baseline, name], confidence, seed)
+        for method in frame["method"].unique()
+        if method != baseline
+        for name in metrics
+    ]
+    return pd.DataFrame(rows)
+
+
+def _edit(edit: Edit, item: Item, points: Drags, generator: torch.Generator, options: dict) -> Tensor:
+    """The edited image, `(1, 3, h, w)` in [0, 1], in steps of 1/255."""
+    if isinstance(edit, DragPipeline):
+        result = edit(item["source"], *points, generator=generator, **options)
+    else:
+        result = edit(item, *points, generator)
+    image = result.images[0] if hasattr(result, "images") else result
+    return to_tensor(load_image(image))
+
+
+def _by_pair(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row a method and pair: several seeds of one pair are no further evidence, so they are averaged."""
+    return frame.groupby(["method", "key"], sort=False)[list(metrics)].mean()
+
+
+def _interval_row(
+    method: str, metric: str, values: pd.Series, confidence: float, seed: int
+) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    mean, low, high = bootstrap_interval(values, generator=generator, confidence=confidence)
+    return {
+        "method": method,
+        "metric": metric,
+        "n": int(values.notna().sum()),
+        "mean": mean,
+        "low": low,
+        "high": high,
+    }

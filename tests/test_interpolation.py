@@ -1,0 +1,112 @@
+"""Dense flow by interpolation: through the drags, still at the border, rigid where it should be."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dragstudy.drags import DragInstruction
+from dragstudy.interpolation import interpolate_drags
+
+SIZE = (48, 64)
+METHODS = ["thin_plate", "moving_least_squares"]
+THREE = ([[12, 12], [40, 20], [24, 36]], [[18, 10], [36, 26], [24, 40]])
+FEW = {
+    "one drag": ([[20, 24]], [[26, 20]]),
+    "two drags": ([[20, 24], [40, 12]], [[26, 20], [40, 16]]),
+    "neighbours": ([[20, 24], [21, 24]], [[22, 24], [24, 24]]),
+    "three on a line": ([[8, 8], [16, 16], [32, 32]], [[12, 8], [16, 20], [30, 30]]),
+    "an anchor": ([[20, 24], [40, 24]], [[20, 24], [44, 28]]),
+    "at the corner": ([[0, 0], [63, 47]], [[4, 4], [60, 40]]),
+    "three": THREE,
+}
+
+both = pytest.mark.parametrize("method", METHODS)
+
+
+def interpolate(drags, method: str, **options) -> torch.Tensor:
+    return interpolate_drags(DragInstruction(*drags, image_size=SIZE[::-1]), SIZE, method, **options)
+
+
+@both
+@pytest.mark.parametrize("pin_border", [True, False])
+@pytest.mark.parametrize("name", FEW)
+def test_drags_are_hit_exactly(method, pin_border, name):
+    handles, targets = (np.array(points) for points in FEW[name])
+    flow = interpolate(FEW[name], method, pin_border=pin_border, stride=1)
+    assert flow.shape == (1, 2, *SIZE) and flow.isfinite().all()
+    x, y = handles.T
+    assert_close(flow[0, :, y, x].T, torch.tensor(targets - handles).float(), atol=1e-3, rtol=0)
+
+
+@both
+def test_a_coarse_evaluation_is_close_to_a_fine_one(method):
+    fine, coarse = (interpolate(THREE, method, stride=stride) for stride in (1, 4))
+    assert_close(coarse[..., ::4, ::4], fine[..., ::4, ::4])
+    assert (coarse - fine).abs().mean() < 0.1
+
+
+@both
+@pytest.mark.parametrize("name", ["one drag", "two drags", "three on a line", "three"])
+def test_drags_that_agree_translate_the_whole_image(method, name):
+    handles = np.array(FEW[name][0])
+    flow = interpolate((handles, handles + [5, -3]), method, pin_border=False)
+    assert_close(flow, torch.tensor([5.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, *SIZE), atol=1e-4, rtol=0)
+
+
+def test_moving_least_squares_turns_without_shear():
+    angle = 0.2
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    handles, centre = np.array(THREE[0], dtype=np.float64), np.array([30.0, 24.0])
+    targets = (handles - centre) @ turn.T + centre
+    flow = interpolate((handles, targets), "moving_least_squares", pin_border=False, stride=1)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    points = np.stack([x, y], axis=-1) - centre
+    expected = torch.from_numpy(points @ turn.T - points).permute(2, 0, 1)[None].float()
+    assert_close(flow, expected, atol=1e-3, rtol=0)
+
+
+def test_the_thin_plate_reproduces_any_affine_motion():
+    handles = np.array([*THREE[0], [50, 40]], dtype=np.float64)
+    linear, shift = np.array([[1.1, 0.05], [-0.1, 0.9]]), np.array([0.5, 2.0])
+    flow = interpolate((handles, handles @ linear.T + shift), "thin_plate", pin_border=False)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    points = np.stack([x, y], axis=-1)
+    expected = torch.from_numpy(points @ linear.T + shift - points).permute(2, 0, 1)[None].float()
+    assert_close(flow, expected, atol=1e-3, rtol=0)
+
+
+@both
+def test_the_border_is_pinned(method):
+    flow = interpolate(FEW["one drag"], method, stride=1)[0]
+    corners = flow[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.abs().max() < 1e-3
+    border = torch.cat([flow[:, 0], flow[:, -1], flow[:, :, 0], flow[:, :, -1]], dim=1)
+    assert border.norm(dim=0).mean() < 0.2 * flow[:, 24, 20].norm()
+
+
+@both
+def test_the_border_gives_way_to_a_drag_on_it(method):
+    flow = interpolate(([[0, 0]], [[6, 4]]), method, stride=1)
+    assert_close(flow[0, :, 0, 0], torch.tensor([6.0, 4.0]), atol=1e-3, rtol=0)
+
+
+@both
+def test_the_later_of_two_drags_from_one_point_wins(method):
+    doubled = ([[20, 24], [40, 12], [20, 24]], [[30, 24], [40, 16], [26, 20]])
+    assert_close(interpolate(doubled, method), interpolate(FEW["two drags"], method))
+
+
+@both
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (7, 5)])
+def test_any_size_is_covered(method, size):
+    drags = DragInstruction([[0, 0]], [[0.4, 0.2]], image_size=size[::-1])
+    flow = interpolate_drags(drags, size, method)
+    assert flow.shape == (1, 2, *size) and flow.isfinite().all()
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="'thin_plate' or 'moving_least_squares', got 'spline'"):
+        interpolate(THREE, "spline")
