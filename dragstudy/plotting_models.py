@@ -16,8 +16,10 @@ from dragstudy.drags import DragInstruction
 from dragstudy.flow import flow_to_rgb
 from dragstudy.plotting import (
     CYCLE,
+    HANDLE,
     MAX_WIDTH,
     METHOD_COLORS,
+    TARGET,
     AnyImage,
     _show,
     _show_wheel,
@@ -29,6 +31,7 @@ from dragstudy.plotting import (
 if TYPE_CHECKING:
     import pandas as pd
 
+MANY = 12  # more drags than this are drawn as lines and dots
 LABEL_WIDTH = 0.9  # inches beside a sheet for the names of its rows
 
 
@@ -76,10 +79,11 @@ def flow_sheet(
     fig, axes = _sheet(["source and drags", *flows], len(drags) + 1, title, 2.0, image)
     for ax, (name, request) in zip(axes[0], drags.items(), strict=False):
         _show(ax, image, name)
-        draw_drags(ax, request.handle_points, request.target_points)
+        _draw_drags(ax, request)
     for row, batch in zip(axes[1:], batches.values(), strict=True):
         for ax, colours in zip(row, flow_to_rgb(batch, max_flow=longest), strict=False):
             _show(ax, colours.permute(1, 2, 0).numpy(), "")
+            ax.spines[:].set(visible=True, color="#cccccc", linewidth=0.5)  # white is a flow, too
     _show_wheel(axes[0, -1], longest)
     for ax in axes[1:, -1]:
         ax.set_visible(False)
@@ -219,6 +223,16 @@ def _sheet(
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name, rotation=0, ha="right", va="center")
     return fig, axes
+
+
+def _draw_drags(ax: Axes, request: DragInstruction) -> None:
+    """Arrows for a few drags; lines that end in a dot at the handle for many."""
+    handles, targets = request.handle_points, request.target_points
+    if len(handles) <= MANY:
+        draw_drags(ax, handles, targets)
+        return
+    ax.plot(*np.stack([handles, targets]).transpose(2, 0, 1), color=TARGET, linewidth=1)
+    ax.scatter(*handles.T, s=5, color=HANDLE, zorder=3)
 
 
 def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:

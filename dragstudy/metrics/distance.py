@@ -198,10 +198,10 @@ def match_features(
     points: Float64[np.ndarray, "n 2"],
     size: tuple[int, int],
 ) -> Float64[np.ndarray, "n 2"]:
-    """Where in an image of `size` `(h, w)` its features have the largest cosine with those at each point, x, y.
+    """Where in an image of `size` `(h, w)` the features have the largest cosine with those at each point.
 
     Differs from DragBench's evaluator: the cosines are brought to the image's size, not the features, which
-    gives nearly the same place for a fraction of the memory.
+    gives nearly the same place for a fraction of the memory. Returns x, y in pixels, shape `(n, 2)`.
     """
     (h, w), (rows, columns) = size, source.shape[-2:]
     scale = np.array([columns / w, rows / h])

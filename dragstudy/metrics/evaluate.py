@@ -136,7 +136,7 @@ def bootstrap_interval(
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    given = torch.as_tensor(np.asarray(values, dtype=np.float64)).flatten()
+    given = torch.from_numpy(np.array(values, dtype=np.float64)).flatten()
     given = given[~given.isnan()]
     if not len(given):
         return (float("nan"),) * 3
@@ -144,7 +144,7 @@ def bootstrap_interval(
         [given[torch.randint(len(given), given.shape, generator=generator)].mean() for _ in range(resamples)]
     )
     ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
-    low, high = means.quantile(ends).tolist()
+    low, high = means.quantile(ends, interpolation="nearest").tolist()  # between two infinities lies NaN
     return given.mean().item(), low, high
 
 
@@ -180,7 +180,7 @@ def margins(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean difference of each method to a baseline on the same pairs; a margin counts if `low..high` excludes zero.
+    """Mean difference of each method to a baseline on the same pairs; sure where `low..high` excludes zero.
 
     Args:
         frame: As in `summarize`.

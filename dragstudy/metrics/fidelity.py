@@ -36,10 +36,12 @@ def psnr(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"])
 
 
 def ssim(images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-    """Structural similarity of each image, `(b,)`, at most 1; Gaussian window of 11 px, so no smaller images."""
-    return structural_similarity_index_measure(images, references, data_range=1.0, reduction="none").reshape(
-        -1
-    )
+    """Structural similarity of each image (Wang et al. 2004), `(b,)`, at most 1; each side at least 6 px.
+
+    torchmetrics mirrors the image at its border, where others leave out the outermost 5 px of the result.
+    """
+    similarity = structural_similarity_index_measure(images, references, data_range=1.0, reduction="none")
+    return similarity.reshape(-1)  # torchmetrics gives no dimension to a batch of one
 
 
 def lpips_distance(

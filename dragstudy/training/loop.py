@@ -18,10 +18,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from dragstudy.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
+from dragstudy.training.order import ProcessShare, StepSampler, step_generator
 
 
 class Task(Protocol):
@@ -87,34 +88,6 @@ class LoopSettings:
     num_workers: int = 0
 
 
-class StepSampler(Sampler[list[int]]):
-    """Batches of indices in shuffled epochs, from any step on: the order depends on `seed` alone."""
-
-    def __init__(self, size: int, batch_size: int, seed: int, steps: range):
-        if size < 1:
-            raise ValueError("the training set is empty")
-        self.size, self.batch_size, self.seed, self.steps = size, batch_size, seed, steps
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        epoch, order = -1, torch.empty(0)
-        for step in self.steps:
-            batch = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-                if position // self.size != epoch:
-                    epoch = position // self.size
-                    order = torch.randperm(self.size, generator=step_generator(self.seed, epoch))
-                batch.append(int(order[position % self.size]))
-            yield batch
-
-
-def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
-    """A CPU generator for one step of one process, independent of every other step's."""
-    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1_009 + process) % 2**63)
-
-
 def learning_rate_factor(step: int, settings: LoopSettings) -> float:
     """Linear warm-up, then half a cosine down to zero at the last step."""
     warm = min(1.0, (step + 1) / max(1, settings.warmup))
@@ -146,7 +119,8 @@ def train_loop(
         settings.seed,
         range(start, settings.steps),
     )
-    loader = DataLoader(dataset, batch_sampler=_Share(sampler, accelerator), num_workers=settings.num_workers)
+    share = ProcessShare(sampler, accelerator.process_index, accelerator.num_processes)
+    loader = DataLoader(dataset, batch_sampler=share, num_workers=settings.num_workers)
     began = time.monotonic()
     bar = tqdm(
         total=settings.steps, initial=start, disable=not accelerator.is_local_main_process, mininterval=5
@@ -160,7 +134,7 @@ def train_loop(
         bar.update()
         if settings.validate_every and (done % settings.validate_every == 0 or done == settings.steps):
             state.validate()
-        if done % settings.log_every == 0 or done == settings.steps:
+        if done % settings.log_every == 0 or finished:
             state.log(done, on_log, bar)
         if done % settings.checkpoint_every == 0 or finished:
             state.save(done)
@@ -170,19 +144,6 @@ def train_loop(
     bar.close()
     state.use_averages()
     return start
-
-
-class _Share:
-    """Each process's share of every batch."""
-
-    def __init__(self, sampler: StepSampler, accelerator: Accelerator):
-        self.sampler, self.rank, self.world = sampler, accelerator.process_index, accelerator.num_processes
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (batch[self.rank :: self.world] for batch in self.sampler)
 
 
 class _LoopState:
@@ -223,7 +184,7 @@ class _LoopState:
             (self.settings.out / "metrics.jsonl").write_text("")
             return 0
         step, self.seconds, self.sums = load_checkpoint(folder, self.plain, self.optimizers, self.averages)
-        _drop_later_lines(self.settings.out / "metrics.jsonl", step)
+        _drop_later_lines(self.settings.out / "metrics.jsonl", step, self.settings)
         return step
 
     def step(self, batch: Any, step: int) -> None:
@@ -259,7 +220,10 @@ class _LoopState:
         self.tick()
         line = {"step": done, "images": done * self.settings.batch_size, "seconds": round(self.seconds, 1)}
         line |= {key: sum(values) / len(values) for key, values in self.sums.items()}
-        self.sums.clear()
+        if (
+            done % self.settings.log_every == 0
+        ):  # else the next line takes these values in, and replaces this one
+            self.sums.clear()
         if self.accelerator.is_main_process:
             with (self.settings.out / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -312,7 +276,13 @@ def _to_device(batch: Any, device: torch.device) -> Any:
     return batch.to(device) if isinstance(batch, Tensor) else batch
 
 
-def _drop_later_lines(path: Path, step: int) -> None:
+def _drop_later_lines(path: Path, step: int, settings: LoopSettings) -> None:
+    """Keep the lines up to `step`, but not the one that a time budget's stop wrote early."""
     lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    steps = [json.loads(line)["step"] for line in lines]
+    kept = [
+        line
+        for line, done in zip(lines, steps, strict=True)
+        if done <= step and (done % settings.log_every == 0 or done == settings.steps)
+    ]
     path.write_text("".join(line + "\n" for line in kept))

@@ -1,5 +1,6 @@
 """`dragstudy train MODEL`: build the model, its data and task, run the loop, save half precision."""
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -174,4 +175,8 @@ def _collate(dataset: Dataset, count: int = VALIDATION_ITEMS) -> dict:
 def _save(model: ModelMixin, out: Path) -> Path:
     model.cpu().half().save_pretrained(out)
     model.float()
+    # AutoencoderTiny notes its channels under a second name, which its own loader does not know
+    config = json.loads((out / "config.json").read_text())
+    if config["_class_name"] == "AutoencoderTiny" and config.pop("block_out_channels", None):
+        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return out

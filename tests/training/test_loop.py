@@ -16,7 +16,8 @@ from dragstudy.models.flowgen import FlowGen, PatchDiscriminator
 from dragstudy.training.backbone import BackboneTask
 from dragstudy.training.checkpoints import latest_checkpoint
 from dragstudy.training.flowgen import FlowGenTask
-from dragstudy.training.loop import LoopSettings, StepSampler, Task, learning_rate_factor, train_loop
+from dragstudy.training.loop import LoopSettings, Task, learning_rate_factor, train_loop
+from dragstudy.training.order import ProcessShare, StepSampler
 
 from ..tiny import pair_batch, tiny_backbone
 
@@ -120,6 +121,11 @@ def test_a_time_budget_stops_with_a_checkpoint_and_the_next_call_goes_on(tmp_pat
     reached = [train_loop(Line(), points(), settings(tmp_path / "parts", minutes=0.0)) for _ in range(STEPS)]
     assert reached == [1, 2, 3, 4, 5]
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_that_stops_early_tells_how_far_it_came(tmp_path):
+    train_loop(Line(), points(), settings(tmp_path, minutes=0.0, log_every=100))
+    assert [line["step"] for line in metrics(tmp_path)] == [1]
 
 
 def test_a_generous_time_budget_changes_nothing(tmp_path):
@@ -230,6 +236,13 @@ def test_the_order_does_not_depend_on_the_step_it_starts_from(start):
     whole = list(StepSampler(7, 3, 5, range(20)))
     assert list(StepSampler(7, 3, 5, range(start, 20))) == whole[start:]
     assert list(StepSampler(7, 3, 6, range(20))) != whole
+
+
+def test_processes_share_every_batch():
+    sampler = StepSampler(7, 4, 0, range(5))
+    shares = [list(ProcessShare(sampler, process, 2)) for process in range(2)]
+    for batch, one, other in zip(sampler, *shares, strict=True):
+        assert len(one) == len(other) == 2 and sorted(one + other) == sorted(batch)
 
 
 def test_an_empty_training_set_is_refused(tmp_path):

@@ -1,0 +1,226 @@
+"""Evaluation: a row for each pair and method, intervals that cover, margins on the same pairs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from dragstudy.flow import forward_splat
+from dragstudy.metrics.evaluate import (
+    DO_NOTHING,
+    METRICS,
+    bootstrap_interval,
+    evaluate_edits,
+    landmark_drags,
+    margins,
+    measure_edit,
+    summarize,
+)
+from dragstudy.pipelines import WarpPipeline
+
+from ..tiny import pair_batch, tiny_instantdrag
+
+
+class Difference(nn.Module):
+    """A distance that needs no weights, in LPIPS' place."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).abs().mean(dim=(1, 2, 3), keepdim=True)
+
+
+LPIPS = Difference()
+
+
+def pairs(count: int = 3) -> list[dict]:
+    batch = pair_batch(count)
+    items = [{name: value[k] for name, value in batch.items()} for k in range(count)]
+    for k, item in enumerate(items):
+        item["key"] = f"clip-{k}"
+        item["target"] = forward_splat(item["source"][None], item["flow"][None].round())[0][0]
+        item["target_landmarks"] = item["landmarks"] + 2
+    return items
+
+
+def truth(item, handles, targets, generator):
+    return item["target"]
+
+
+def noise(item, handles, targets, generator):
+    return torch.rand(item["source"].shape, generator=generator)
+
+
+# Rows
+
+
+def test_each_pair_has_a_row_for_the_method_and_one_for_doing_nothing():
+    frame = evaluate_edits(truth, pairs(), method="truth", lpips=LPIPS)
+    assert list(frame.columns) == ["method", "key", "drags", *METRICS]
+    assert sorted(zip(frame["method"], frame["key"], strict=True)) == sorted(
+        (method, f"clip-{k}") for method in ("truth", DO_NOTHING) for k in range(3)
+    )
+    assert (frame["drags"] == 68).all() and frame["landmark_distance"].isna().all()
+    best, still = (frame[frame["method"] == name] for name in ("truth", DO_NOTHING))
+    assert (best["psnr"] > 45).all() and (best["ssim"] > 0.99).all() and (best["lpips"] < 0.01).all()
+    assert (still["background_change"] == 0).all() and (still["seconds"] == 0).all()
+    assert (still["psnr"] < 30).all() and (best["seconds"] > 0).all()
+
+
+def test_a_pipeline_is_called_with_the_source_and_its_drags():
+    pipe = WarpPipeline(working_area=64 * 64)
+    frame = evaluate_edits(pipe, pairs(2), method="warp", lpips=LPIPS, do_nothing=False)
+    item = pairs(2)[0]
+    image = pipe(item["source"], *landmark_drags(item), output_type="pt").images[0]
+    expected = measure_edit(image[None], item, lpips=LPIPS)
+    assert len(frame) == 2 and frame.loc[0, "psnr"] == pytest.approx(expected["psnr"])
+
+
+def test_options_reach_the_pipeline_and_the_seed_decides():
+    def psnrs(**options) -> list[float]:
+        options = {"num_inference_steps": 1, "lpips": LPIPS, "do_nothing": False} | options
+        return evaluate_edits(pipe, pairs(1), **options)["psnr"].tolist()
+
+    pipe = tiny_instantdrag()
+    assert psnrs() == psnrs() != psnrs(seed=1)
+    assert psnrs(num_inference_steps=2) != psnrs()
+
+
+def test_every_pair_is_edited_with_the_same_seed():
+    items = pairs(2)
+    items[1] = items[0] | {"key": "again"}
+    frame = evaluate_edits(noise, items, lpips=LPIPS, do_nothing=False)
+    assert frame.loc[0, "psnr"] == frame.loc[1, "psnr"]
+
+
+def test_landmarks_of_the_edit_are_measured_by_the_detector_that_is_given():
+    item = pairs(1)[0]
+    seen = []
+
+    def detector(frame):
+        seen.append(frame)
+        return item["landmarks"].double().numpy()
+
+    frame = evaluate_edits(truth, [item], lpips=LPIPS, detector=detector)
+    assert frame["landmark_distance"].tolist() == pytest.approx([2 * 2**0.5] * 2)
+    assert seen[0].dtype == np.uint8 and seen[0].shape == (64, 64, 3)
+
+
+def test_background_is_what_neither_frame_s_person_covers():
+    item = pairs(1)[0]
+    changed = item["source"] + 0.5 * torch.maximum(item["mask"], item["target_mask"])
+    assert measure_edit(changed[None].clamp(0, 1), item, lpips=LPIPS)["background_change"] == 0
+
+
+def test_pairs_without_drags_are_left_out():
+    items = pairs()
+    items[1]["landmarks"] = torch.full((68, 2), torch.nan)
+    frame = evaluate_edits(truth, items, lpips=LPIPS)
+    assert set(frame["key"]) == {"clip-0", "clip-2"}
+    empty = evaluate_edits(truth, items[1:2], lpips=LPIPS)
+    assert empty.empty and list(empty.columns) == list(frame.columns)
+
+
+def test_drags_are_landmarks_that_lie_in_both_frames():
+    item = pairs(1)[0]
+    item["landmarks"][0] = torch.tensor([-1.0, 5.0])
+    item["target_landmarks"][1] = torch.tensor([5.0, 63.6])
+    item["target_landmarks"][2] = torch.nan
+    handles, targets = landmark_drags(item)
+    assert handles.shape == targets.shape == (65, 2)
+    handles, _ = landmark_drags(item, [2, 30])
+    np.testing.assert_allclose(handles, item["landmarks"][[30]].double())
+    wide = item | {"source": torch.zeros(3, 10, 90)}
+    wide["landmarks"] = wide["target_landmarks"] = torch.tensor([[80.0, 5.0], [5.0, 80.0]])
+    assert landmark_drags(wide, [0, 1])[0].tolist() == [[80, 5]]
+
+
+# Intervals
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_values():
+    values = np.random.default_rng(0).normal(3, 1, 400)
+    widths = []
+    for count in (25, 400):
+        mean, low, high = bootstrap_interval(values[:count], generator=torch.Generator().manual_seed(0))
+        assert mean == pytest.approx(values[:count].mean()) and low < mean < high
+        widths.append(high - low)
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.4)
+    assert widths[1] == pytest.approx(2 * 1.96 / 20, rel=0.15)  # the normal interval of a standard error
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    intervals = [
+        bootstrap_interval(rng.normal(0, 1, 30), generator=generator, confidence=0.8, resamples=200)
+        for _ in range(100)
+    ]
+    assert 68 <= sum(low <= 0 <= high for _, low, high in intervals) <= 90
+
+
+def test_intervals_follow_their_generator_and_their_confidence():
+    values = np.arange(20.0)
+    first, again, other = (
+        bootstrap_interval(values, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert first == again != other
+    narrow = bootstrap_interval(values, generator=torch.Generator().manual_seed(0), confidence=0.5)
+    assert first[1] < narrow[1] < narrow[2] < first[2]
+
+
+def test_missing_values_are_left_out(generator):
+    assert bootstrap_interval([2.0, float("nan")], generator=generator) == (2.0, 2.0, 2.0)
+    assert all(np.isnan(bootstrap_interval([], generator=generator)))
+    assert all(np.isnan(bootstrap_interval([float("nan")], generator=generator)))
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+def test_a_confidence_that_is_no_probability_is_refused(confidence, generator):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bootstrap_interval([1.0], generator=generator, confidence=confidence)
+
+
+# Tables
+
+
+def table(**methods: list[float]) -> pd.DataFrame:
+    rows = [
+        {"method": name, "key": str(k), "psnr": value, "lpips": float("nan") if k else 0.5}
+        for name, values in methods.items()
+        for k, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_summaries_tell_n_mean_and_interval_of_each_method_and_metric():
+    summary = summarize(table(b=[1.0, 2.0, 3.0], a=[5.0, 5.0, 5.0]), metrics=("psnr", "lpips"))
+    assert summary[["method", "metric", "n"]].values.tolist() == [
+        ["b", "psnr", 3], ["b", "lpips", 1], ["a", "psnr", 3], ["a", "lpips", 1],
+    ]  # fmt: skip
+    assert summary["mean"].tolist() == [2.0, 0.5, 5.0, 0.5]
+    assert summary["low"][0] < 2.0 < summary["high"][0] and summary["low"][2] == summary["high"][2] == 5.0
+
+
+def test_several_seeds_of_a_pair_count_as_one():
+    frame = table(a=[1.0, 3.0])
+    summary = summarize(pd.concat([frame, frame.assign(psnr=frame["psnr"] + 1)]), metrics=["psnr"])
+    assert summary.loc[0, ["n", "mean"]].tolist() == [2, 2.5]
+
+
+def test_margins_are_taken_pair_by_pair():
+    values = np.arange(20.0)
+    frame = table(still=values.tolist(), better=(values + 1 + 0.1 * np.sin(values)).tolist())
+    margin = margins(frame.sample(frac=1, random_state=0), "still", metrics=["psnr"])
+    assert margin.loc[0, "method"] == "better" and 0.9 < margin.loc[0, "low"] < margin.loc[0, "high"] < 1.1
+    assert margin.loc[0, "n"] == 20
+
+
+def test_margins_need_their_baseline():
+    with pytest.raises(ValueError, match="'do nothing'"):
+        margins(table(a=[1.0]), metrics=["psnr"])
+
+
+def test_what_was_evaluated_can_be_summed_up():
+    frame = evaluate_edits(truth, pairs(), method="truth", lpips=LPIPS)
+    assert set(summarize(frame)["metric"]) == set(METRICS)
+    margin = margins(frame).set_index("metric")
+    assert margin.loc["psnr", "low"] > 0 > margin.loc["lpips", "high"]

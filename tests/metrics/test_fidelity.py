@@ -1,0 +1,99 @@
+"""Fidelity: known values, one number an image, and the background apart from the person."""
+
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from dragstudy import assets
+from dragstudy.metrics.fidelity import background_change, image_fidelity, lpips_distance, psnr, ssim
+from dragstudy.metrics.perceptual import lpips_model
+
+from ..tiny import picture
+
+
+def images(count: int = 3, size: int = 48) -> torch.Tensor:
+    pictures = [picture(size, size, phase) for phase in range(count)]
+    return (
+        torch.stack([torch.tensor(list(p.tobytes())).view(size, size, 3) for p in pictures]).permute(
+            0, 3, 1, 2
+        )
+        / 255
+    )
+
+
+@pytest.fixture(scope="module")
+def lpips():
+    assets.fetch("lpips", quiet=True)
+    return lpips_model("alex")
+
+
+@pytest.mark.parametrize(("error", "decibel"), [(0.1, 20.0), (0.01, 40.0)])
+def test_psnr_of_a_known_error(error, decibel):
+    reference = torch.full((2, 3, 16, 16), 0.5)
+    assert_close(psnr(reference + error, reference), torch.full((2,), decibel), atol=1e-3, rtol=0)
+
+
+def test_psnr_of_equal_images_is_infinite():
+    assert psnr(images(1), images(1)).isinf().all()
+
+
+def test_ssim_is_one_for_equal_images_and_agrees_with_scikit_image():
+    reference = images()
+    noisy = (reference + 0.1 * torch.randn(reference.shape)).clamp(0, 1)
+    assert_close(ssim(reference, reference), torch.ones(3))
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    padded = [F.pad(x, (5, 5, 5, 5), mode="reflect").numpy() for x in (noisy, reference)]
+    expected = [
+        structural_similarity(a, b, data_range=1.0, channel_axis=0, **options)
+        for a, b in zip(*padded, strict=True)
+    ]
+    assert_close(ssim(noisy, reference), torch.tensor(expected).float(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim, lpips_distance])
+def test_every_image_has_its_own_number(measure, lpips):
+    options = {"model": lpips} if measure is lpips_distance else {}
+    a, b = images(3), images(3).roll(1, dims=0)
+    together = measure(a, b, **options)
+    alone = torch.cat([measure(a[k : k + 1], b[k : k + 1], **options) for k in range(3)])
+    assert together.shape == (3,)
+    assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_image_fidelity_is_one_for_the_untouched_image_and_less_else(lpips):
+    reference = images(2)
+    assert_close(image_fidelity(reference, reference, model=lpips), torch.ones(2))
+    noisy = (reference + 0.2 * torch.randn(reference.shape)).clamp(0, 1)
+    fidelity = image_fidelity(noisy, reference, model=lpips)
+    assert (fidelity < 0.9).all()
+    assert_close(fidelity, 1 - lpips_distance(noisy, reference, model=lpips))
+
+
+def test_dragbench_s_size_changes_the_resolution_alone(lpips):
+    a, b = images(2, 64)
+    direct = lpips_distance(a[None], b[None], model=lpips)
+    assert_close(lpips_distance(a[None], b[None], model=lpips, size=64), direct)
+    assert not torch.allclose(lpips_distance(a[None], b[None], model=lpips, size=128), direct, rtol=1e-3)
+
+
+def test_lpips_takes_images_between_zero_and_one(lpips):
+    a, b = images(1), images(2)[1:]
+    assert_close(lpips_distance(a, b, model=lpips), lpips(2 * a - 1, 2 * b - 1).flatten())
+
+
+def test_background_change_counts_grey_levels_outside_the_dilated_mask():
+    before, mask = torch.rand(2, 3, 40, 40), torch.zeros(2, 1, 40, 40)
+    mask[..., 10:20, 10:20] = 1
+    after = before.clone()
+    after[..., 3:27, 3:27] += 0.5  # the mask and the 7 pixels it grows by
+    assert_close(background_change(after, before, mask), torch.zeros(2))
+    after[1] += 3 / 255
+    assert_close(background_change(after, before, mask), torch.tensor([0.0, 3.0]))
+    assert background_change(after, before, mask, dilation=1)[0] > 1
+
+
+def test_background_change_is_unknown_without_background():
+    image = torch.zeros(1, 3, 16, 16)
+    assert background_change(image, image, torch.ones(1, 1, 16, 16)).isnan().all()
