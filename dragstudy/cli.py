@@ -276,11 +276,12 @@ def _add_evaluate(commands) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from dragstudy._options import read_pairs
     from dragstudy._results import markdown_table
-    from dragstudy.metrics import evaluate
+    from dragstudy.metrics.evaluate import evaluate_methods
 
-    frame = evaluate(args.methods, args.data, weights=args.weights, seed=args.seed, **read_pairs(args.set))
+    options = {"weights": args.weights, "seed": args.seed, **read_pairs(args.set)}
+    frame = evaluate_methods(args.methods, args.data, **options)
     if args.out:
-        frame.to_csv(args.out)
+        frame.to_csv(args.out, index=False)
     print(markdown_table(frame), end="")
     return 0
 

@@ -1,8 +1,8 @@
 """The backbone: a Stable-Diffusion-shaped U-Net that denoises latents under a null prompt.
 
-The published systems start from Stable Diffusion 1.5 and feed it the empty prompt's embedding. The tiny
-backbone has the same class, blocks and attention layers at fewer channels, and a single token of zeros in place
-of the text encoder's 77: it never sees another prompt, so there is nothing to embed.
+The published systems start from Stable Diffusion 1.5 and feed it the embedding of the empty prompt. The tiny
+backbone has the same class, blocks and attention layers at fewer channels, and one token of zeros in place of
+the text encoder's 77: it never sees another prompt, so there is nothing to embed.
 """
 
 import torch
