@@ -24,17 +24,12 @@ from dragstudy.training.latents import cached_latents
 from dragstudy.training.loop import LoopSettings, train_loop
 
 VALIDATION_ITEMS = 32
-DEFAULTS = {  # tiny profile
-    "autoencoder": {"steps": 1800, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 300},
-    "backbone": {"steps": 1500, "batch_size": 32, "learning_rate": 4e-4, "validate_every": 250},
-    "flowgen": {
-        "steps": 500,
-        "batch_size": 8,
-        "learning_rate": 4e-4,
-        "betas": (0.5, 0.99),
-        "validate_every": 100,
-    },
-    "flowdiffusion": {"steps": 1500, "batch_size": 32, "learning_rate": 4e-4, "validate_every": 250},
+SHARED = {"mixed_precision": "bf16", "learning_rate": 4e-4}
+DEFAULTS = {  # what the shipped weights were trained with
+    "autoencoder": {"steps": 1500, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
+    "backbone": {"steps": 320, "batch_size": 24, "validate_every": 50},
+    "flowgen": {"steps": 360, "batch_size": 8, "betas": (0.5, 0.99), "validate_every": 50},
+    "flowdiffusion": {"steps": 750, "batch_size": 24, "validate_every": 50},
 }
 
 
@@ -70,7 +65,7 @@ def train(
         raise ValueError(f"model must be one of {', '.join(TRAINABLE)}, got {model!r}")
     torch.manual_seed(seed)  # initial weights: torch's layers know no other generator
     fields = LoopSettings.__dataclass_fields__
-    loop = {**DEFAULTS[model], **{key: options.pop(key) for key in list(options) if key in fields}}
+    loop = {**SHARED, **DEFAULTS[model], **{key: options.pop(key) for key in list(options) if key in fields}}
     settings = LoopSettings(out=Path(out), seed=seed, minutes=minutes, **loop)
     command = shlex.join(["dragstudy", "train", model, *_flags(data, out, seed, limit, loop, options)])
     TRAINABLE[model](Path(data), settings, limit, **options)
@@ -79,7 +74,7 @@ def train(
 
 
 def train_autoencoder(
-    data: Path, settings: LoopSettings, limit: int, *, latent_channels: int = 4, width: int = 64
+    data: Path, settings: LoopSettings, limit: int, *, latent_channels: int = 4, width: int = 48
 ):
     """Train the autoencoder on the frames of all pairs, then choose the scale of its latents."""
     frames, validation = FrameDataset(data, "train"), FrameDataset(data, "val")
