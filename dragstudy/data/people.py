@@ -4,6 +4,9 @@ Frames are uint8 RGB arrays `(h, w, 3)`; boxes and points are x, y in pixels of 
 integers. The networks are MediaPipe's, run by LiteRT, and dlib's; each is loaded when it is first used.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
@@ -225,8 +228,10 @@ class _Network:
     def __init__(self, file: str) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(str(assets.locate("mediapipe-tflite", file)), num_threads=1)
-        self._interpreter.allocate_tensors()
+        path = str(assets.locate("mediapipe-tflite", file))
+        with _silent():
+            self._interpreter = Interpreter(path, num_threads=1)
+            self._interpreter.allocate_tensors()
         self._lock = Lock()  # an interpreter holds its tensors between the three calls below
 
     def __call__(self, image: Float32[np.ndarray, "h w 3"]) -> list[np.ndarray]:
@@ -236,6 +241,19 @@ class _Network:
             return [
                 self._interpreter.get_tensor(d["index"])[0] for d in self._interpreter.get_output_details()
             ]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what compiled code writes to the error stream: LiteRT tells of its delegate there."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 _network = cache(_Network)

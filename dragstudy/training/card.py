@@ -54,8 +54,8 @@ def write_card(out: Path, model: str, data: Path, command: str, seed: int) -> Pa
         steps=lines[-1]["step"],
         images=lines[-1]["images"],
         minutes=lines[-1]["seconds"] / 60,
-        validation=", ".join(f"{key.removeprefix('val_')} {value:.4g}" for key, value in values.items()) or
-        "none",
+        validation=", ".join(f"{key.removeprefix('val_')} {value:.4g}" for key, value in values.items())
+        or "none",
     )
     card = out / "README.md"
     card.write_text(text)

@@ -29,7 +29,7 @@ DEFAULTS = {  # what the shipped weights were trained with
     "autoencoder": {"steps": 1500, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
     "backbone": {"steps": 320, "batch_size": 24, "validate_every": 50},
     "flowgen": {"steps": 360, "batch_size": 8, "betas": (0.5, 0.99), "validate_every": 50},
-    "flowdiffusion": {"steps": 750, "batch_size": 24, "validate_every": 50},
+    "flowdiffusion": {"steps": 620, "batch_size": 24, "validate_every": 50},
 }
 
 
