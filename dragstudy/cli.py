@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from dragstudy import __version__
 
-OWN_ARGUMENTS = {"image", "handle_points", "target_points", "mask", "generator", "output_type", "return_dict"}
+OWN_SETTINGS = {"out", "seed", "minutes"}  # of the training loop: they have options of their own
 CURATE_FLAGS = ("fps", "size", "crop", "max_interval", "pairs_per_clip", "estimator", "mask", "seed")
 
 
@@ -82,29 +82,23 @@ def _add_edit(commands) -> None:
 
 def _edit(args: argparse.Namespace) -> int:
     import torch
-    from PIL import Image
 
-    import dragstudy
-    from dragstudy._options import check_arguments, read_pairs
+    from dragstudy import _edit as editing
+    from dragstudy._options import check_options, read_pairs
     from dragstudy.images import load_image
 
     for path in filter(None, (args.out, args.flow_out)):
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"the folder of {path} does not exist")
-        if path.suffix.lower() not in Image.registered_extensions():
-            raise ValueError(f"{path} must end as a picture does, such as .png or .jpg")
+        editing.check_picture_path(path)
     image = load_image(args.photo)
-    drags = _read_drags(args, image.size)
-    pipe = dragstudy.load(args.method, weights=args.weights)
-    if args.device:
-        pipe.to(args.device)
+    given = {"drag": args.drag, "drags": args.drags, "mask": args.mask}
+    drags = editing.read_drags(args.photo, image.size, **given)
     options = read_pairs(args.set)
-    if fixed := OWN_ARGUMENTS.intersection(options):
-        raise ValueError(f"--set does not reach {', '.join(sorted(fixed))}: they have options of their own")
     if args.steps is not None:
         options["num_inference_steps"] = args.steps
-    check_arguments(options, type(pipe).__call__, (), f"{args.method} has no argument")
+    known = editing.settable_arguments(args.method)
+    options = check_options(options, known, f"--set cannot give {args.method}")
     generator = torch.Generator().manual_seed(args.seed)
+    pipe = editing.load_silently(args.method, args.weights, args.device)
     out = pipe(
         image,
         handle_points=drags.handle_points,
@@ -114,42 +108,12 @@ def _edit(args: argparse.Namespace) -> int:
         **options,
     )
     if args.flow_out:
-        _save_flow(out.flow, args.flow_out, args.method)
+        if out.flow is None:
+            raise ValueError(f"--flow-out: {args.method} makes no dense flow")
+        editing.save_flow(out.flow[0], args.flow_out)
     out.images[0].save(args.out, quality=95)  # of a JPEG
     print(args.out)
     return 0
-
-
-def _read_drags(args: argparse.Namespace, size: tuple[int, int]):
-    """The drags that the user gave, checked against the image before anything is loaded."""
-    import numpy as np
-
-    from dragstudy.drags import DragInstruction, parse_drag
-    from dragstudy.images import load_image
-
-    mask = np.asarray(load_image(args.mask).convert("L"), np.float32) / 255 if args.mask else None
-    if args.drag:
-        handles, targets = zip(*map(parse_drag, args.drag), strict=True)
-        return DragInstruction(handles, targets, mask, size)
-    drags = DragInstruction.from_json(args.drags)
-    if drags.image_size not in (None, size):
-        raise ValueError(
-            f"{args.drags} is for an image of {drags.image_size}, {args.photo} has {size} pixels"
-        )
-    return DragInstruction(
-        drags.handle_points, drags.target_points, drags.mask if mask is None else mask, size
-    )
-
-
-def _save_flow(flow, path: Path, method: str) -> None:
-    from PIL import Image
-
-    from dragstudy.flow import flow_to_rgb
-
-    if flow is None:
-        raise ValueError(f"--flow-out: {method} makes no dense flow")
-    colours = flow_to_rgb(flow[0].reshape(1, 2, *flow[0].shape[-2:]))
-    Image.fromarray(colours[0].permute(1, 2, 0).numpy()).save(path)
 
 
 def _add_study(commands) -> None:
@@ -227,13 +191,13 @@ def _curate(args: argparse.Namespace) -> int:
 
         recipes.run(args.recipe, args.out)
         return 0
-    from dragstudy._options import make_settings, read_pairs
+    from dragstudy._options import make_settings, read_pairs, split_pairs
     from dragstudy.data.curate import CurateSettings, curate_clips
 
     given = [f"{name}={getattr(args, name)}" for name in CURATE_FLAGS if getattr(args, name) is not None]
     settings = make_settings(CurateSettings, read_pairs([*given, *args.set]))
-    identities, splits = ({k: str(v) for k, v in read_pairs(p).items()} for p in (args.identity, args.split))
-    counts = curate_clips(args.clips, args.out, settings, identities=identities, splits=splits)
+    people = {"identities": split_pairs(args.identity), "splits": split_pairs(args.split)}
+    counts = curate_clips(args.clips, args.out, settings, **people)
     for reason, count in counts.most_common():
         print(f"{count:6d} {reason or 'kept'}")
     return 0
@@ -251,13 +215,18 @@ def _add_train(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from dragstudy._options import check_arguments, read_pairs
+    from typing import get_type_hints
+
+    from dragstudy._options import check_options, keywords, read_pairs
     from dragstudy.training import TRAINABLE, LoopSettings, train
 
     options = read_pairs(args.set)
-    if args.model in TRAINABLE:
-        known = [*LoopSettings.__dataclass_fields__, "limit"]
-        check_arguments(options, TRAINABLE[args.model], known, f"{args.model} has no option")
+    if function := TRAINABLE.get(args.model):
+        known = get_type_hints(LoopSettings) | {"limit": int} | keywords(function)
+        known = {name: hint for name, hint in known.items() if name not in OWN_SETTINGS}
+        options = check_options(options, known, f"{args.model} has no option")
+        if missing := [name for name in keywords(function, required=True) if name not in options]:
+            raise ValueError(f"{args.model} needs {' and '.join(f'--set {name}=...' for name in missing)}")
     print(train(args.model, args.data, args.out, minutes=args.minutes, seed=args.seed, **options))
     return 0
 
@@ -274,12 +243,18 @@ def _add_evaluate(commands) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from dragstudy._options import read_pairs
+    from dragstudy._edit import settable_arguments
+    from dragstudy._options import check_options, read_pairs
     from dragstudy._results import markdown_table
     from dragstudy.metrics.evaluate import evaluate_methods
 
-    options = {"weights": args.weights, "seed": args.seed, **read_pairs(args.set)}
-    frame = evaluate_methods(args.methods, args.data, **options)
+    options = read_pairs(args.set)
+    for method in args.methods:
+        known = {"split": str, "count": int} | settable_arguments(method)
+        options = check_options(options, known, f"--set cannot give {method}")
+    if args.out and not args.out.absolute().parent.is_dir():
+        raise ValueError(f"the folder of {args.out} does not exist")
+    frame = evaluate_methods(args.methods, args.data, weights=args.weights, seed=args.seed, **options)
     if args.out:
         frame.to_csv(args.out, index=False)
     print(markdown_table(frame), end="")

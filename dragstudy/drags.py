@@ -39,8 +39,8 @@ def resize_points(
         >>> resize_points(np.array([[-0.5, 0.0]]), (100, 50), (200, 100)).tolist()
         [[-0.5, 0.5]]
     """
-    scale = np.asarray(target_size, dtype=np.float64) / np.asarray(source_size, dtype=np.float64)
-    return (points + 0.5) * scale - 0.5
+    # multiplied first: the other way round, rounding would carry a point on the rim over it
+    return (points + 0.5) * np.asarray(target_size, dtype=np.float64) / np.asarray(source_size) - 0.5
 
 
 def parse_drag(text: str) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 GuidanceForm = Literal["image_flow", "flow", "image_flow_text"]
 
-# rows of the network's batch that each form needs, as (image, flow, text) switched on; weakest condition
-# first
+# rows of the network's batch that each form needs, as (image, flow, text) switched on; weakest first
 GUIDANCE_ROWS: dict[str, tuple[tuple[bool, bool, bool], ...]] = {
     "image_flow": ((False, False, False), (True, False, False), (True, True, False)),
     "flow": ((True, False, False), (True, True, False)),
@@ -44,8 +43,7 @@ def guide(
       e(0,0) + s_I (e(I,0) - e(0,0)) + s_F (e(I,F) - e(I,0))
     - `"flow"` (D.2, Eq. 4): e(I,0) + s_F (e(I,F) - e(I,0))
     - `"image_flow_text"` (D.2, Eq. 3, of which the paper's text keeps the three scales but not the order of
-      the
-      conditions; ours adds the text last): "image_flow" + s_T (e(I,F,T) - e(I,F,0))
+      the conditions; ours adds the text last): "image_flow" + s_T (e(I,F,T) - e(I,F,0))
 
     Args:
         predictions: One prediction a row, in the order of `guidance_rows(form)`, shape `(rows, b, c, h, w)`.

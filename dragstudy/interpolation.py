@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
@@ -16,7 +17,7 @@ Interpolation = Literal["thin_plate", "moving_least_squares"]
 def interpolate_drags(
     drags: DragInstruction,
     size: tuple[int, int],
-    method: str = "thin_plate",
+    method: Interpolation = "thin_plate",
     *,
     pin_border: bool = True,
     stride: int = 4,
@@ -57,9 +58,44 @@ def interpolate_drags(
     )
     # grid corners are kept where they are, so that coarse point (i, j) lies on pixel (stride i, stride j)
     fine = ((len(ys) - 1) * stride + 1, (len(xs) - 1) * stride + 1)
-    return torch.nn.functional.interpolate(coarse, fine, mode="bilinear", align_corners=True)[
-        ..., :h, :w
-    ].contiguous()
+    return F.interpolate(coarse, fine, mode="bilinear", align_corners=True)[..., :h, :w].contiguous()
+
+
+def spread_drags(
+    sparse: Float[Tensor, "b 2 h w"], *, softness: float | int = 0.02, stride: int = 4
+) -> Float[Tensor, "b 2 h w"]:
+    """Fill a sparse flow by the mean of its drags, weighted by inverse squared distance (Shepard 1968).
+
+    Args:
+        sparse: Flow at the drags, zero elsewhere, shape `(b, 2, h, w)`.
+        softness: Distance, as a share of the longer side, below which a drag's weight stops growing.
+        stride: The mean is computed once in cells of this many pixels and interpolated between.
+
+    Returns:
+        A flow that is near each drag at its pixel and near the mean of all drags far from them; zero without
+        drags. Shape `(b, 2, h, w)`.
+
+    Example:
+        >>> sparse = torch.zeros(1, 2, 8, 8)
+        >>> sparse[0, :, 3, 3] = torch.tensor([0.5, -1.0])
+        >>> spread_drags(sparse)[0, :, 7, 0].tolist()
+        [0.5, -1.0]
+    """
+    _, _, h, w = sparse.shape
+    # centres of the cells that the interpolation below takes for pixels
+    ys, xs = (
+        (torch.arange(-(-side // stride), device=sparse.device) + 0.5) * side / -(-side // stride) - 0.5
+        for side in (h, w)
+    )
+    coarse = sparse.new_zeros(len(sparse), 2, len(ys), len(xs))
+    for one, filled in zip(sparse, coarse, strict=True):
+        y, x = one.any(dim=0).nonzero(as_tuple=True)
+        if len(y):
+            squared = (ys[:, None, None] - y) ** 2 + (xs[None, :, None] - x) ** 2
+            weights = 1 / (squared + (softness * max(h, w)) ** 2)
+            weights = weights / weights.sum(dim=2, keepdim=True)
+            filled.copy_(torch.einsum("yxk,ck->cyx", weights.to(one), one[:, y, x]))
+    return F.interpolate(coarse, size=(h, w), mode="bilinear", align_corners=False)
 
 
 def _distinct(handles: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -81,9 +81,18 @@ def test_edit_takes_drags_and_mask_from_files(photo, tmp_path):
         (["--drags", "{photo}"], "cannot be read"),
         (["--drag", "1,2:3,4", "-o", "no/folder/out.png"], "the folder of no/folder/out.png does not exist"),
         (["--drag", "1,2:3,4", "-o", "out.nothing"], "out.nothing"),
-        (["--drag", "1,2:3,4", "--set", "strength=2"], "warp has no argument 'strength', only image"),
+        (["--drag", "1,2:3,4", "-o", "out.psd"], "out.psd must end as a picture does"),
+        (["--drag", "1,2:3,4", "--set", "strength=2"], "--set cannot give warp 'strength', only flow"),
         (["--drag", "1,2:3,4", "--set", "strength"], "expected NAME=VALUE"),
-        (["--drag", "1,2:3,4", "--set", "mask=1"], "--set does not reach mask"),
+        (["--drag", "1,2:3,4", "--set", "flow=[3"], "the value of flow cannot be read, got '[3'"),
+        (["--drag", "1,2:3,4", "--set", "mask=1"], "--set cannot give warp 'mask'"),
+        (["--drag", "1,2:3,4", "--set", "output_type=np"], "--set cannot give warp 'output_type'"),
+        (
+            ["--drag", "1,2:3,4", "--method", "instantdrag", "--set", "flow_guidance_scale=strong"],
+            "flow_guidance_scale must be float, got 'strong'",
+        ),
+        (["--drag", "1,2:3,4", "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--drag", "1,2:3,4", "--method", "instantdrag", "--weights", "no/folder"], "weights must be"),
         (["--drag", "1,2:3,4", "--method", "magic"], "method must be one of"),
     ],
 )
@@ -101,7 +110,7 @@ def test_what_the_user_gets_wrong_is_one_line_and_exit_code_2(
     [
         (["edit", "no.png", "--drag", "1,2:3,4"], "no.png"),
         (["fetch", "no-such-asset"], "no-such-asset"),
-        (["study", "--profile", "no-such-profile"], "no"),
+        (["study", "--profile", "no-such-profile"], "no profile 'no-such-profile'"),
         (["curate", "--out", "pairs"], "give either clips or --recipe"),
         (["curate", "a.mp4", "--out", "pairs", "--set", "speed=3"], "there is no setting 'speed', only fps"),
         (["curate", "a.mp4", "--out", "pairs", "--fps", "fast"], "fps must be"),
@@ -111,6 +120,31 @@ def test_what_the_user_gets_wrong_is_one_line_and_exit_code_2(
             ["train", "backbone", "--data", "pairs", "--out", "weights", "--set", "momentum=1"],
             "backbone has no option 'momentum'",
         ),
+        (
+            ["train", "flowgen", "--data", "pairs", "--out", "weights", "--set", "momentum=1"],
+            "flowgen has no option 'momentum'",
+        ),
+        (
+            ["train", "flowgen", "--data", "pairs", "--out", "weights", "--set", "seed=1"],
+            "flowgen has no option 'seed'",
+        ),
+        (
+            ["train", "flowgen", "--data", "pairs", "--out", "weights", "--set", "steps=many"],
+            "steps must be int, got 'many'",
+        ),
+        (
+            ["train", "flowdiffusion", "--data", "pairs", "--out", "weights"],
+            "flowdiffusion needs --set autoencoder=... and --set backbone=...",
+        ),
+        (["train", "flowgen", "--data", "pairs", "--out", "weights"], "no manifest.parquet in pairs"),
+        (["evaluate", "warp", "magic", "--data", "pairs"], "method must be one of"),
+        (["evaluate", "warp", "--data", "pairs", "--set", "split=3"], "split must be str, got 3"),
+        (
+            ["evaluate", "instantdrag", "warp", "--data", "pairs", "--set", "flow_guidance_scale=2"],
+            "--set cannot give warp 'flow_guidance_scale'",
+        ),
+        (["evaluate", "warp", "--data", "pairs", "-o", "no/table.csv"], "the folder of no/table.csv"),
+        (["evaluate", "warp", "--data", "pairs"], "no manifest.parquet in pairs"),
     ],
 )
 def test_the_other_commands_refuse_alike(arguments, sentence, tmp_path, monkeypatch, capsys):

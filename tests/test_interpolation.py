@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from dragstudy.drags import DragInstruction
-from dragstudy.interpolation import interpolate_drags
+from dragstudy.interpolation import interpolate_drags, spread_drags
 
 SIZE = (48, 64)
 METHODS = ["thin_plate", "moving_least_squares"]
@@ -110,3 +110,39 @@ def test_any_size_is_covered(method, size):
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="'thin_plate' or 'moving_least_squares', got 'spline'"):
         interpolate(THREE, "spline")
+
+
+def scattered(generator, count=6, size=(32, 48)):
+    sparse = torch.zeros(1, 2, *size)
+    for _ in range(count):
+        y, x = (int(torch.randint(side, (), generator=generator)) for side in size)
+        sparse[0, :, y, x] = torch.randn(2, generator=generator)
+    return sparse
+
+
+def test_spread_drags_is_zero_without_drags_and_constant_for_one():
+    sparse = torch.zeros(2, 2, 16, 24)
+    sparse[1, :, 5, 7] = torch.tensor([0.25, -1.0])
+    spread = spread_drags(sparse)
+    assert spread[0].abs().max() == 0
+    assert_close(spread[1], sparse[1, :, 5, 7, None, None].expand(2, 16, 24))
+
+
+def test_spread_drags_stays_within_its_drags_and_nears_each(generator):
+    sparse = scattered(generator)
+    spread = spread_drags(sparse, softness=0.001, stride=1)
+    assert spread.abs().max() <= sparse.abs().max() + 1e-5
+    at_drags = sparse[0].any(dim=0)
+    assert_close(spread[0][:, at_drags], sparse[0][:, at_drags], atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_spread_drags_of_a_mirrored_flow_is_mirrored(generator, axis):
+    sparse = scattered(generator)
+    assert_close(spread_drags(sparse.flip(axis)), spread_drags(sparse).flip(axis))
+
+
+def test_spread_drags_is_the_same_at_any_stride_up_to_the_interpolation(generator):
+    sparse = scattered(generator, count=3)
+    fine, coarse = spread_drags(sparse, softness=0.3, stride=1), spread_drags(sparse, softness=0.3, stride=4)
+    assert_close(coarse, fine, atol=0.05, rtol=0)

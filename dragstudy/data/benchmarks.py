@@ -15,6 +15,7 @@ import numpy as np
 from dragstudy.data.criteria import flow_statistics
 from dragstudy.data.flow_files import read_flow, read_frame
 from dragstudy.data.pairs import Pair, ShardWriter
+from dragstudy.data.sampling import pair_key
 from dragstudy.progress import progress
 
 CHAIRS_TRAINING, CHAIRS_VALIDATION = 1, 2  # codes of FlyingChairs_train_val.txt
@@ -181,4 +182,4 @@ def _resized(
 
 
 def _key(item: BenchmarkPair) -> str:
-    return f"{item.clip}-{item.source_index:06d}-{item.source_index + 1:06d}"
+    return pair_key(item.clip, item.source_index, item.source_index + 1)

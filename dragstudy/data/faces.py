@@ -92,8 +92,8 @@ class AttributeDirections:
     """Directions in style space, each changing one attribute and, to first order, no other.
 
     Attributes:
-        vectors: `(5, 512)`; adding `vectors[k]` changes attribute k by one standard deviation in a linear
-            model of the generator, on real faces by a third of it to all of it.
+        vectors: `(5, 512)`; adding `vectors[k]` changes attribute k by one standard deviation, as far as
+            the regression is right.
         deviations: `(5,)` that standard deviation over random faces, in the units of `measure_attributes`.
         correlations: `(5,)` correlation of prediction and measurement on faces kept out of the fit.
     """

@@ -134,7 +134,7 @@ def held_out_pairs(clips: int = len(HELD_OUT_CLIPS), pairs_per_clip: int = 60) -
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         held_out(folder, files, pairs_per_clip)
-    return PairDataset(folder, "test")
+        return PairDataset(folder, "test")  # before another process opens the folder again
 
 
 RECIPES: dict[str, Callable[[Path], Path]] = {"tiny": tiny, "held-out": held_out, "photographs": photographs}

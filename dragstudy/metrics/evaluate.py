@@ -19,7 +19,7 @@ from dragstudy.images import load_image, to_tensor
 from dragstudy.metrics.distance import landmark_distance
 from dragstudy.metrics.fidelity import background_change, lpips_distance, psnr, ssim
 from dragstudy.metrics.perceptual import lpips_model
-from dragstudy.pipelines import DragPipeline, load
+from dragstudy.pipelines import DragPipeline, find_method, load
 from dragstudy.progress import progress
 
 METRICS = ("psnr", "ssim", "lpips", "landmark_distance", "background_change", "seconds")
@@ -117,7 +117,12 @@ def evaluate_methods(
 
     Returns:
         What `summarize` gives, the do-nothing row first.
+
+    Raises:
+        ValueError: If there is no such method, or no pair of which both frames show a face.
     """
+    for method in methods:
+        find_method(method)  # before any is evaluated
     pairs = PairDataset(data, split)
     count = min(count, len(pairs))
     chosen = [pairs[k * len(pairs) // count] for k in range(count)]
@@ -130,6 +135,8 @@ def evaluate_methods(
             evaluate_edits(pipe, chosen, method=method, do_nothing=number == 0, **shared, **options)
         )
     frame = pd.concat(frames)
+    if frame.empty:
+        raise ValueError(f"no pair of split {split!r} in {data} shows a face in both frames")
     return summarize(
         frame.sort_values("method", key=lambda name: name != DO_NOTHING, kind="stable"), seed=seed
     )

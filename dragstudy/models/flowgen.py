@@ -10,6 +10,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dragstudy.interpolation import spread_drags
+
 
 class FlowGen(ModelMixin, ConfigMixin):
     """The generator: `[image 3, sparse flow 2]` to a dense flow in [-1, 1].
@@ -25,17 +27,24 @@ class FlowGen(ModelMixin, ConfigMixin):
         num_downs: How often the resolution is halved.
         norm_groups: Groups of every GroupNorm.
         dropout: Rate in the decoder levels that have the full number of channels, except the innermost.
+        spread: Also see the drags spread over the image (`dragstudy.interpolation.spread_drags`), in two more
+            channels. Not in the paper, whose generator has weeks to learn to spread them by itself.
     """
 
     @register_to_config
     def __init__(
-        self, base_channels: int = 64, num_downs: int = 8, norm_groups: int = 32, dropout: float = 0.5
+        self,
+        base_channels: int = 64,
+        num_downs: int = 8,
+        norm_groups: int = 32,
+        dropout: float = 0.5,
+        spread: bool = False,
     ):
         super().__init__()
         widths = [base_channels * min(2**level, 8) for level in range(num_downs)]
+        inputs = [7 if spread else 5, *widths]
         self.downs = nn.ModuleList(
-            nn.Conv2d(5 if level == 0 else widths[level - 1], widths[level], 4, stride=2, padding=1)
-            for level in range(num_downs)
+            nn.Conv2d(inputs[level], inputs[level + 1], 4, stride=2, padding=1) for level in range(num_downs)
         )
         self.down_norms = nn.ModuleList(
             nn.GroupNorm(norm_groups, widths[level]) if 0 < level < num_downs - 1 else nn.Identity()
@@ -66,7 +75,8 @@ class FlowGen(ModelMixin, ConfigMixin):
         Returns:
             `(b, 2, h, w)` in [-1, 1], sample-wise normalised.
         """
-        x = torch.cat([image, sparse_flow], dim=1)
+        drags = [sparse_flow, spread_drags(sparse_flow)] if self.config.spread else [sparse_flow]
+        x = torch.cat([image, *drags], dim=1)
         skips = []
         for level, (down, norm) in enumerate(zip(self.downs, self.down_norms, strict=True)):
             x = norm(down(x if level == 0 else F.leaky_relu(x, 0.2)))

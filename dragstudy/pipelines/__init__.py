@@ -11,7 +11,15 @@ from dragstudy.pipelines.instantdrag import InstantDragPipeline  # noqa: E402
 from dragstudy.pipelines.warp import WarpPipeline  # noqa: E402
 from dragstudy.pipelines.weights import tiny_instantdrag  # noqa: E402
 
-__all__ = ["METHODS", "DragPipeline", "DragPipelineOutput", "InstantDragPipeline", "WarpPipeline", "load"]
+__all__ = [
+    "METHODS",
+    "DragPipeline",
+    "DragPipelineOutput",
+    "InstantDragPipeline",
+    "WarpPipeline",
+    "find_method",
+    "load",
+]
 
 METHODS: dict[str, type[DragPipeline]] = {
     "instantdrag": InstantDragPipeline,
@@ -25,8 +33,7 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
 
     Args:
         method: One of `METHODS`: `"instantdrag"` (the paper's conditioning), `"instantdrag-splat"` (also sees
-            the
-            source moved along the flow) or `"warp"` (no network).
+            the source moved along the flow) or `"warp"` (no network).
         weights: `"tiny"` for the weights in this repository, a folder that `save_pretrained` wrote, or a hub
             id.
 
@@ -38,15 +45,25 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
         >>> type(pipe).__name__
         'WarpPipeline'
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    pipeline = find_method(method)
     if method == "warp":
         return WarpPipeline()
     if str(weights) == "tiny":
         return tiny_instantdrag("splat" if method == "instantdrag-splat" else "concat")
     try:
-        return METHODS[method].from_pretrained(str(weights))
+        return pipeline.from_pretrained(str(weights))
     except OSError as error:
         raise ValueError(
             f"weights must be 'tiny', a saved pipeline's folder or a hub id, got {weights!r}"
         ) from error
+
+
+def find_method(method: str) -> type[DragPipeline]:
+    """The pipeline class of a method.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    return METHODS[method]

@@ -15,8 +15,6 @@ from dragstudy.drags import DragInstruction
 from dragstudy.flow import resize_flow
 from dragstudy.images import Fit, composite, load_image
 
-ImageLike = Image.Image | np.ndarray | Tensor | str
-
 
 @dataclass
 class DragPipelineOutput(BaseOutput):
@@ -24,14 +22,11 @@ class DragPipelineOutput(BaseOutput):
 
     Attributes:
         images: Edited images of the input's size: PIL (`output_type="pil"`), or uint8 arrays `(h, w, 3)`
-            (`"np"`),
-            or float tensors `(3, h, w)` in [0, 1] (`"pt"`).
+            (`"np"`), or float tensors `(3, h, w)` in [0, 1] (`"pt"`).
         flow: The dense flow of each image in pixels of that image, tensors `(1, 2, h, w)`; None where the
-            method
-            has no flow.
+            method has no flow.
         handle_points: Where the method says the handle points are now, `(n, 2)` arrays in pixels of each
-            image;
-            None where it does not say.
+            image; None where it does not say.
     """
 
     images: list[Any]

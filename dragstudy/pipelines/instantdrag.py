@@ -33,8 +33,7 @@ class InstantDragPipeline(DragPipeline):
         scheduler: The sampler.
         flow_scale: Factor on the fixed-size normalised flow that `unet` was trained with; the paper's is 1.
         scale_image_latents: Whether `unet` was trained on scaled image latents. The published one was not: it
-            takes
-            the autoencoder's raw mode.
+            takes the autoencoder's raw mode.
         working_area: Pixels of the size the networks work at; images of any shape are fitted to about as
             many.
     """
@@ -168,9 +167,12 @@ class InstantDragPipeline(DragPipeline):
             raise ValueError("guidance_form 'image_flow_text' needs prompt_embeds, got None")
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
-        requests, is_batch = self.check_inputs(
-            image, handle_points, target_points, mask, self.config.working_area
-        )
+        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
+            raise ValueError(
+                f"callback_on_step_end_tensor_inputs must be of {', '.join(self._callback_tensor_inputs)}, "
+                f"got {', '.join(sorted(unknown))}"
+            )
+        requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         if isinstance(generator, list) and len(generator) != len(requests):
             raise ValueError(
                 f"a list of generators needs one for each of {len(requests)} images, got {len(generator)}"

@@ -13,7 +13,8 @@ from dragstudy.models.backbone import NullPrompt
 def draw_timesteps(count: int, scheduler: SchedulerMixin, generator: torch.Generator) -> Tensor:
     """Timesteps `(count,)`, stratified: one in each of `count` equal parts, for less variance."""
     part = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return (part * scheduler.config.num_train_timesteps).long()
+    steps = scheduler.config.num_train_timesteps
+    return (part * steps).long().clamp(max=steps - 1)  # the last draw may round to one
 
 
 def diffusion_target(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

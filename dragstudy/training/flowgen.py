@@ -1,4 +1,4 @@
-"""Train FlowGen: a pix2pix GAN from image and sampled drags to the masked dense flow (InstantDrag, Eq. 3)."""
+"""Train FlowGen: a pix2pix GAN from image and drags to the masked dense flow (InstantDrag, Eq. 3)."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dragstudy.flow import normalize_flow, rescale_to_drags
-from dragstudy.sparse import SAMPLER_CONFIGS, SamplerConfig, sample_drags
+from dragstudy.sparse import SamplerConfig, sample_drags, sampler_config
 from dragstudy.training.augment import augment_colours
 
 
@@ -20,9 +20,11 @@ class FlowGenTask:
     Args:
         generator: The `FlowGen`.
         discriminator: The `PatchDiscriminator`, or None to train on the reconstruction alone.
-        sampler: Name of a configuration in `SAMPLER_CONFIGS`, or one of one's own.
+        sampler: Name of a published configuration (`dragstudy.sparse.sampler_config`), or one of one's own.
         reconstruction: `"l2"` (the paper's) or `"l1"`.
-        reconstruction_weight: Lambda of Eq. 3; 100 in pix2pix, not given in the paper.
+        reconstruction_weight: Lambda of Eq. 3, not given in the paper. pix2pix's 100 is for L1; squared
+            errors of normalised flows are ten times smaller.
+        generator_updates: Updates of the generator for one of the discriminator.
         validation: A collated batch of pairs, or None.
     """
 
@@ -33,7 +35,7 @@ class FlowGenTask:
         *,
         sampler: str | SamplerConfig = "config2",
         reconstruction: str = "l2",
-        reconstruction_weight: float = 100.0,
+        reconstruction_weight: float = 1000.0,
         generator_updates: int = 4,
         validation: dict | None = None,
     ):
@@ -42,7 +44,7 @@ class FlowGenTask:
         self.networks = {"generator": generator}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
-        self.sampler = SAMPLER_CONFIGS[sampler] if isinstance(sampler, str) else sampler
+        self.sampler = sampler_config(sampler) if isinstance(sampler, str) else sampler
         self.distance = {"l1": F.l1_loss, "l2": F.mse_loss}[reconstruction]
         self.reconstruction_weight, self.generator_updates = reconstruction_weight, generator_updates
         self.validation = validation

@@ -19,9 +19,8 @@ class LatentPairs(Dataset):
     """Pairs as latents; an item is `source_latents` and `target_latents` `(c, h, w)` and `flow` `(2, h, w)`.
 
     The source is the composite condition image of InstantDrag Sec. 3.2.3 (exchanging only what is background
-    in both
-    frames: broad motions would leave a ghost of the target in it), the flow is masked and in pixels of the
-        latent grid. Every pair stands twice in the set, the second time mirrored.
+    in both frames: broad motions would leave a ghost of the target in it), the flow is masked and in pixels
+    of the latent grid. Every pair stands twice in the set, the second time mirrored.
     """
 
     def __init__(self, tensors: dict[str, Tensor]):

@@ -61,8 +61,7 @@ class LoopSettings:
         ema_decay: Decay of the moving average of the weights; it warms up from zero.
         seed: Decides the order of the data and every random draw.
         minutes: Stop (with a checkpoint) after this many minutes; `None` never does. A stopped run goes on
-            when
-            it is started again with the same settings.
+            when it is started again with the same settings.
         checkpoint_every: Steps between checkpoints.
         validate_every: Steps between validations; 0 never validates.
         log_every: Steps between lines of `metrics.jsonl`; losses are means over them.

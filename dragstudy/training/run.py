@@ -28,7 +28,13 @@ SHARED = {"mixed_precision": "bf16", "learning_rate": 4e-4}
 DEFAULTS = {  # what the shipped weights were trained with
     "autoencoder": {"steps": 1500, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
     "backbone": {"steps": 320, "batch_size": 24, "validate_every": 50},
-    "flowgen": {"steps": 360, "batch_size": 8, "betas": (0.5, 0.99), "validate_every": 50},
+    "flowgen": {
+        "steps": 300,
+        "batch_size": 8,
+        "learning_rate": 6e-4,
+        "betas": (0.5, 0.99),
+        "validate_every": 50,
+    },
     "flowdiffusion": {"steps": 620, "batch_size": 24, "validate_every": 50},
 }
 
@@ -128,14 +134,25 @@ def train_flowgen(
     sampler: str = "config2",
     base_channels: int = 32,
     num_downs: int = 6,
+    spread: bool = True,
     adversarial: bool = True,
-    **losses,
+    reconstruction: str = "l2",
+    reconstruction_weight: float = 100.0,
+    generator_updates: int = 4,
 ):
     """Train FlowGen against its discriminator; the generator alone is saved."""
     pairs, validation = PairDataset(data, "train"), PairDataset(data, "val")
-    generator = FlowGen(base_channels, num_downs)
+    generator = FlowGen(base_channels, num_downs, spread=spread)
     discriminator = PatchDiscriminator(base_channels, num_layers=4) if adversarial else None
-    task = FlowGenTask(generator, discriminator, sampler=sampler, validation=_collate(validation), **losses)
+    task = FlowGenTask(
+        generator,
+        discriminator,
+        sampler=sampler,
+        reconstruction=reconstruction,
+        reconstruction_weight=reconstruction_weight,
+        generator_updates=generator_updates,
+        validation=_collate(validation),
+    )
     train_loop(task, _first(pairs, limit), settings)
     return _save(generator, settings.out)
 
