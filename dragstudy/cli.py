@@ -61,7 +61,7 @@ def _add_set(command: argparse.ArgumentParser, what: str) -> None:
 def _add_edit(commands) -> None:
     edit = commands.add_parser("edit", help="edit a photograph by drags")
     edit.set_defaults(run=_edit)
-    edit.add_argument("photo", type=Path)
+    edit.add_argument("photo", type=Path, help="any image that Pillow reads, of any size")
     drags = edit.add_mutually_exclusive_group(required=True)
     drags.add_argument(
         "--drag", action="append", metavar="X,Y:X,Y", help="from handle to target, px; may be repeated"
@@ -70,12 +70,14 @@ def _add_edit(commands) -> None:
         "--drags", type=Path, metavar="JSON", help="drags (and mask) as DragInstruction writes them"
     )
     edit.add_argument("--mask", type=Path, help="an image of the same size; white may change")
-    edit.add_argument("--method", default="instantdrag")
+    edit.add_argument(
+        "--method", default="instantdrag", help="instantdrag (default), instantdrag-splat or warp"
+    )
     edit.add_argument("--weights", default="tiny", help="a name, a folder or a hub id")
     edit.add_argument("--seed", type=int, default=0)
     edit.add_argument("--steps", type=int, help="denoising steps (default: the method's own)")
     edit.add_argument("--device", help="such as cuda (default: where the weights are loaded)")
-    edit.add_argument("-o", "--out", type=Path, default=Path("out.png"))
+    edit.add_argument("-o", "--out", type=Path, default=Path("out.png"), help="default: out.png")
     edit.add_argument("--flow-out", type=Path, metavar="PNG", help="the dense flow as a picture")
     _add_set(edit, "an argument of the pipeline, such as flow_guidance_scale=2.0")
 

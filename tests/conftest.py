@@ -33,7 +33,7 @@ def _same_everywhere() -> Iterator[None]:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def asset() -> Callable[[str, str], Path]:
     """`asset(name, file)`: a fetched asset's file; the test is skipped, with the reason, where it is not."""
 

@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dragstudy import __version__, cli
+from dragstudy.data import curate
 from dragstudy.drags import DragInstruction
 
 
@@ -152,6 +154,15 @@ def test_the_other_commands_refuse_alike(arguments, sentence, tmp_path, monkeypa
     assert cli.main(arguments) == 2
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1
+
+
+def test_names_of_people_are_text_even_where_they_look_like_numbers(monkeypatch, tmp_path):
+    """As YAML 0012 is ten and `no` is false: the split of such a name would silently go astray."""
+    given = {}
+    monkeypatch.setattr(curate, "curate_clips", lambda *_, **people: given.update(people) or Counter())
+    names = ["--identity", "a=0012", "--identity", "b=no", "--split", "0012=test", "--split", "no=val"]
+    assert cli.main(["curate", "a.mp4", "b.mp4", "--out", str(tmp_path), *names]) == 0
+    assert given == {"identities": {"a": "0012", "b": "no"}, "splits": {"0012": "test", "no": "val"}}
 
 
 def test_usage_errors_are_one_line_too(capsys):

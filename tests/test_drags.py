@@ -97,6 +97,14 @@ def test_points_resized_and_back_are_the_same(size):
     np.testing.assert_allclose(resize_points(edges, (64, 32), size), [[-0.5, -0.5], np.array(size) - 0.5])
 
 
+@pytest.mark.parametrize("width", [15, 25, 29, 41, 1023])
+@pytest.mark.parametrize("size", [64, 448, 1000])
+def test_a_point_on_the_rim_is_on_the_rim_of_any_other_size(width, size):
+    """Rounding must not carry it over: 25 * (448 / 25) is more than 448."""
+    drags = DragInstruction([[width - 0.5, -0.5]], [[0, 0]], image_size=(width, width))
+    assert drags.resize((size, size)).handle_points.tolist() == [[size - 0.5, -0.5]]
+
+
 @pytest.mark.parametrize("size", [(128, 64), (32, 16), (48, 48)])
 def test_drags_follow_the_image(size):
     drags = make_drags(mask=soft_mask() > 0.5)

@@ -50,6 +50,7 @@ def tiny_instantdrag(variant: str = "concat") -> InstantDragPipeline:
         scheduler=make_scheduler(),
         flow_scale=8.0,
         working_area=64 * 64,
+        flowgen_area=64 * 64,
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

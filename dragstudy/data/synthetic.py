@@ -78,7 +78,7 @@ def synthetic_pair(
     """
     backward = smooth_motion(photo.shape[:2], generator, **motion)
     forward = invert_flow(backward)
-    source = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+    source = torch.from_numpy(photo.astype(np.float32)).permute(2, 0, 1)[None]
     target = backward_warp(source, backward)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
     moving, moved = (
         (flow.norm(dim=1)[0] > STILL).numpy().astype(np.uint8) * 255 for flow in (forward, backward)

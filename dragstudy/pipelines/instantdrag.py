@@ -7,10 +7,12 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dragstudy.drags import DragInstruction
-from dragstudy.flow import hold_anchors, normalize_flow, rescale_to_drags
+from dragstudy.flow import hold_anchors, normalize_flow, rescale_to_drags, resize_flow
 from dragstudy.guidance import guidance_rows, guide
+from dragstudy.images import fit_size
 from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.backbone import NullPrompt
 from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant
@@ -34,8 +36,8 @@ class InstantDragPipeline(DragPipeline):
         flow_scale: Factor on the fixed-size normalised flow that `unet` was trained with; the paper's is 1.
         scale_image_latents: Whether `unet` was trained on scaled image latents. The published one was not: it
             takes the autoencoder's raw mode.
-        working_area: Pixels of the size the networks work at; images of any shape are fitted to about as
-            many.
+        working_area: Pixels of the size FlowDiffusion works at; images of any shape are fitted to nearly it.
+        flowgen_area: The same for FlowGen; 256 x 256 in the paper, whatever FlowDiffusion works at.
     """
 
     model_cpu_offload_seq = "flowgen->autoencoder->unet"
@@ -51,28 +53,37 @@ class InstantDragPipeline(DragPipeline):
         flow_scale: float = 1.0,
         scale_image_latents: bool = True,
         working_area: int = 256 * 256,
+        flowgen_area: int = 256 * 256,
     ):
         super().__init__()
         self.register_modules(
             autoencoder=autoencoder, unet=unet, flowgen=flowgen, null_prompt=null_prompt, scheduler=scheduler
         )
         self.register_to_config(
-            flow_scale=flow_scale, scale_image_latents=scale_image_latents, working_area=working_area
+            flow_scale=flow_scale,
+            scale_image_latents=scale_image_latents,
+            working_area=working_area,
+            flowgen_area=flowgen_area,
         )
 
     def predict_flow(self, requests: list[Request]) -> Tensor:
         """Dense flow of each request, `(b, 2, h, w)` in pixels of the working size (Sec. 3.2.4).
 
+        FlowGen has a size of its own, since its sides must be multiples of 2 to the number of its halvings.
         The sparse flow is normalised sample by sample, FlowGen's answer is scaled to the largest drag,
         anchors are held and the mask is obeyed.
         """
+        working_size = requests[0].fit.working_size
+        multiple = 2**self.flowgen.config.num_downs
+        width, height = fit_size(*working_size, area=self.config.flowgen_area, multiple=multiple)
         place = {"device": self._execution_device, "dtype": self.flowgen.dtype}
         images = 2 * torch.cat([request.working_image for request in requests]) - 1
-        size = tuple(images.shape[-2:])
-        sparse = torch.cat([sparse_flow(request.working_drags, size) for request in requests])
+        images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+        drags = [request.working_drags.resize((width, height)) for request in requests]
+        sparse = torch.cat([sparse_flow(one, (height, width)) for one in drags])
         normed, _ = normalize_flow(sparse, "sample")
         predicted = self.flowgen(images.to(**place), normed.to(**place)).float().cpu()
-        flow = rescale_to_drags(predicted, sparse)
+        flow = resize_flow(rescale_to_drags(predicted, sparse), working_size[::-1])
         return torch.stack(
             [_obey(one, request.working_drags) for one, request in zip(flow, requests, strict=True)]
         )

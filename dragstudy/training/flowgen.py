@@ -22,8 +22,7 @@ class FlowGenTask:
         discriminator: The `PatchDiscriminator`, or None to train on the reconstruction alone.
         sampler: Name of a published configuration (`dragstudy.sparse.sampler_config`), or one of one's own.
         reconstruction: `"l2"` (the paper's) or `"l1"`.
-        reconstruction_weight: Lambda of Eq. 3, not given in the paper. pix2pix's 100 is for L1; squared
-            errors of normalised flows are ten times smaller.
+        reconstruction_weight: Lambda of Eq. 3; pix2pix's 100, since the paper does not give its own.
         generator_updates: Updates of the generator for one of the discriminator.
         validation: A collated batch of pairs, or None.
     """
@@ -35,7 +34,7 @@ class FlowGenTask:
         *,
         sampler: str | SamplerConfig = "config2",
         reconstruction: str = "l2",
-        reconstruction_weight: float = 1000.0,
+        reconstruction_weight: float = 100.0,
         generator_updates: int = 4,
         validation: dict | None = None,
     ):

@@ -170,7 +170,8 @@ def _flags(data: Path, out: Path, seed: int, limit: int, loop: dict, options: di
     chosen = {"limit": limit} if limit else {}
     flags = ["--data", Path(data).name, "--out", Path(out).name, "--seed", str(seed)]
     for key, value in {**chosen, **loop, **options}.items():
-        flags += ["--set", f"{key}={Path(value).name if key in ('autoencoder', 'backbone') else value}"]
+        text = Path(value).name if isinstance(value, str | Path) else json.dumps(value)
+        flags += ["--set", f"{key}={text}"]
     return flags
 
 

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 import dragstudy
 from dragstudy.models.autoencoder import decode
 from dragstudy.models.flowdiffusion import flow_conditions
+from dragstudy.models.flowgen import FlowGen
 from dragstudy.pipelines import InstantDragPipeline, load
 from dragstudy.pipelines.base import make_request
 
@@ -155,6 +156,20 @@ def test_the_text_form_needs_an_embedding_and_uses_it(pipe):
     assert np.abs(edit(pipe, guidance_form="image_flow_text", prompt_embeds=text) - same).max() > 1
 
 
+def test_a_callback_may_ask_for_the_pipeline_s_own_tensors_only(pipe):
+    seen = []
+
+    def callback(pipeline, step, timestep, tensors):
+        seen.append({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        return {}
+
+    names = ("latents", "conditions")
+    edit(pipe, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=names)
+    assert seen == [{"latents": (1, 4, 8, 8), "conditions": (3, 1, 6, 8, 8)}] * 2
+    with pytest.raises(ValueError, match="must be of latents, conditions, got noise"):
+        edit(pipe, callback_on_step_end_tensor_inputs=("latents", "noise"))
+
+
 def test_an_unknown_form_is_refused(pipe):
     with pytest.raises(ValueError, match="image_flow, flow, image_flow_text, got 'both'"):
         edit(pipe, guidance_form="both")
@@ -180,3 +195,12 @@ def test_a_folder_saved_in_half_precision_is_loaded_by_name_in_single(tmp_path):
     assert again.dtype == torch.float32
     assert np.abs(edit(again) - edit(pipe.to(torch.float32))).max() <= 1
     assert not any(network.training for network in (again.unet, again.flowgen, again.autoencoder))
+
+
+def test_flowgen_works_at_a_size_of_its_own():
+    pipe = tiny_instantdrag()
+    pipe.flowgen = FlowGen(base_channels=8, num_downs=5, norm_groups=4).eval()  # sides in multiples of 32
+    out = pipe(picture(100, 75), [[30, 30]], [[36, 28]], num_inference_steps=1, generator=seeded(0))
+    assert out.flow[0].shape == (1, 2, 75, 100)
+    largest = out.flow[0].abs().amax(dim=(0, 2, 3))  # resizing rounds off the peaks of an untrained flow
+    assert (largest > torch.tensor([2.0, 0.7])).all() and (largest < torch.tensor([7.0, 2.5])).all()

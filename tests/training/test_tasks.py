@@ -169,6 +169,11 @@ def test_an_unknown_reconstruction_is_refused():
         FlowGenTask(tiny_flowgen(), None, reconstruction="l3")
 
 
+def test_an_unknown_sampler_is_refused():
+    with pytest.raises(ValueError, match="one of config1, config2, config3, config4, got 'config9'"):
+        FlowGenTask(tiny_flowgen(), None, sampler="config9")
+
+
 def mirrored_both_ways(batch: dict) -> tuple[dict, Tensor]:
     """A batch mirrored with each pair's own luck, and which pairs it turned."""
     generator = torch.Generator().manual_seed(0)
@@ -252,6 +257,12 @@ def test_conditions_that_are_kept_are_the_pipeline_s(generator):
 def test_timesteps_are_stratified(generator):
     timesteps = draw_timesteps(10, make_scheduler(), generator)
     assert (timesteps // 100).tolist() == list(range(10))
+
+
+def test_the_largest_draw_is_the_last_timestep(monkeypatch):
+    """31 and the number below 1 add up to 32 in single precision, which would be timestep 1000."""
+    monkeypatch.setattr(torch, "rand", lambda count, generator: torch.full((count,), 1 - 2**-24))
+    assert draw_timesteps(32, make_scheduler(), torch.Generator())[-1] == 999
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
