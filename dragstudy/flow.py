@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dragstudy.warping import backward_warp, forward_splat, pixel_grid, sample_at
+from dragstudy.warping import backward_warp, forward_splat, invert_flow, pixel_grid, sample_at
 
 __all__ = [
     "backward_warp",
@@ -23,6 +23,7 @@ __all__ = [
     "flow_to_rgb",
     "forward_splat",
     "hold_anchors",
+    "invert_flow",
     "normalize_flow",
     "pixel_grid",
     "quantize_flow",

@@ -83,6 +83,15 @@ def backward_warp(
     return sample_at(image, pixel_grid(h, w, device=flow.device, dtype=dtype) + flow)
 
 
+def invert_flow(flow: Float[Tensor, "b 2 h w"], iterations: int = 30) -> Float[Tensor, "b 2 h w"]:
+    """The flow that undoes a smooth one: `inverse(p) = -flow(p + inverse(p))`, by fixed-point iteration."""
+    grid = pixel_grid(*flow.shape[-2:]).to(flow)
+    inverse = -flow
+    for _ in range(iterations):
+        inverse = -sample_at(flow, grid + inverse)
+    return inverse
+
+
 def _splat_sum(values: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b c h w"]:
     """Move every pixel by its flow and add it to the four pixels it lands between, bilinearly."""
     b, c, h, w = values.shape

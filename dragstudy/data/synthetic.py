@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dragstudy.data.pairs import Pair
-from dragstudy.flow import backward_warp, pixel_grid, sample_at
+from dragstudy.flow import backward_warp, invert_flow, pixel_grid
 
 STEEPEST = 0.45  # largest change of a displacement per pixel; below 1 the motion can be inverted
 STILL = 0.05  # px; less is not motion
@@ -48,15 +48,6 @@ def smooth_motion(
     flow = flow * (edge / (0.1 * min(h, w))).clamp(0, 1)
     steepness = max(flow.diff(dim=d).abs().max().item() for d in (2, 3))
     return flow * min(1.0, STEEPEST / max(steepness, 1e-6))
-
-
-def invert_flow(flow: Float[Tensor, "b 2 h w"], iterations: int = 30) -> Float[Tensor, "b 2 h w"]:
-    """The flow that undoes a smooth one: `inverse(p) = -flow(p + inverse(p))`, by fixed-point iteration."""
-    grid = pixel_grid(*flow.shape[-2:]).to(flow)
-    inverse = -flow
-    for _ in range(iterations):
-        inverse = -sample_at(flow, grid + inverse)
-    return inverse
 
 
 def synthetic_pair(

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dragstudy.drags import DragInstruction
 from dragstudy.flow import resize_flow
-from dragstudy.images import Fit, composite, load_image
+from dragstudy.images import Fit, composite, load_image, to_pil, to_tensor
+from dragstudy.pipelines.detail import compose
 
 
 @dataclass
@@ -103,14 +104,19 @@ class DragPipeline(DiffusionPipeline):
         flow: Tensor | None,
         output_type: str,
         return_dict: bool,
+        detail: str = "none",
     ) -> DragPipelineOutput | tuple:
         """Bring edited images `(b, 3, h, w)` in [0, 1] and flow `(b, 2, h, w)` back to the photographs.
 
-        Where a mask forbids change, the photograph's own pixels are returned.
+        With `detail="compose"` the moved photograph itself is kept where it is visible. Where a mask forbids
+        change, the photograph's own pixels are returned.
         """
         images = []
-        for request, result in zip(requests, edited, strict=True):
+        for k, (request, result) in enumerate(zip(requests, edited, strict=True)):
             image = request.fit.image_back(result)
+            if detail == "compose":
+                photo_flow = request.fit.flow_back(flow[k : k + 1])
+                image = to_pil(compose(to_tensor(request.image), to_tensor(image), photo_flow))
             if request.drags.mask is not None:
                 image = composite(request.image, image, request.drags.mask)
             images.append(_as_type(image, output_type))

@@ -18,6 +18,7 @@ from dragstudy.models.backbone import NullPrompt
 from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant
 from dragstudy.models.flowgen import FlowGen
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
+from dragstudy.pipelines.detail import check_detail
 from dragstudy.sparse import sparse_flow
 
 
@@ -140,6 +141,7 @@ class InstantDragPipeline(DragPipeline):
         text_guidance_scale: float = 3.0,
         guidance_form: str = "image_flow",
         prompt_embeds: Tensor | None = None,
+        detail: str = "none",
         num_inference_steps: int = 20,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
@@ -160,6 +162,8 @@ class InstantDragPipeline(DragPipeline):
             text_guidance_scale: s_T, for `guidance_form="image_flow_text"` alone.
             guidance_form: See `dragstudy.guidance.guide`.
             prompt_embeds: Text embedding `(1, tokens, dim)` for `"image_flow_text"`.
+            detail: `"none"` (the paper's), or `"compose"`: keep the photograph's own pixels, moved, where they
+                can be seen after the motion; see `dragstudy.pipelines.detail`.
             num_inference_steps: Steps of the sampler.
             generator: One generator, or one for each image of a batch.
             output_type: `"pil"`, `"np"` or `"pt"`.
@@ -173,6 +177,7 @@ class InstantDragPipeline(DragPipeline):
         """
         # 1. Check the request
         check_output_type(output_type)
+        check_detail(detail)
         rows = guidance_rows(guidance_form)
         if any(row[2] for row in rows) and prompt_embeds is None:
             raise ValueError("guidance_form 'image_flow_text' needs prompt_embeds, got None")
@@ -222,7 +227,7 @@ class InstantDragPipeline(DragPipeline):
         # 5. Back to the photograph
         edited = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu() / 2 + 0.5
         self.maybe_free_model_hooks()
-        return self.finish(requests, edited.clamp(0, 1), flow, output_type, return_dict)
+        return self.finish(requests, edited.clamp(0, 1), flow, output_type, return_dict, detail)
 
     def _prompts(self, rows: tuple, count: int, prompt_embeds: Tensor | None) -> Tensor:
         null = self.null_prompt(count).to(self._execution_device, self.unet.dtype)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dragstudy.data.synthetic import invert_flow, smooth_motion, synthetic_pair
-from dragstudy.flow import pixel_grid, sample_at
+from dragstudy.data.synthetic import smooth_motion, synthetic_pair
+from dragstudy.flow import invert_flow, pixel_grid, sample_at
 
 
 @pytest.fixture
