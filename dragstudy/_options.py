@@ -67,8 +67,8 @@ def check_options(given: Mapping[str, object], known: Mapping[str, Any], what: s
         ValueError: If a name is not known, or a value is of another type.
 
     Example:
-        >>> check_options({"betas": [0.5, 1]}, {"betas": tuple[float, ...]}, "no")
-        {'betas': (0.5, 1.0)}
+        >>> check_options({"betas": [0.5, 0.99]}, {"betas": tuple[float, ...]}, "no")
+        {'betas': (0.5, 0.99)}
     """
     checked = {}
     for name, value in given.items():

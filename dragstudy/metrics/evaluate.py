@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dragstudy.data.pairs import PairDataset
 from dragstudy.data.people import FaceLandmarks
+from dragstudy.drags import DragInstruction
 from dragstudy.images import load_image, to_tensor
 from dragstudy.metrics.distance import landmark_distance
 from dragstudy.metrics.fidelity import background_change, lpips_distance, psnr, ssim
@@ -44,6 +45,17 @@ def landmark_drags(item: Item, points: Sequence[int] = range(68)) -> Drags | Non
         [((points >= -0.5) & (points <= edge)).all(axis=1) for points in (handles, targets)]
     )
     return (handles[kept], targets[kept]) if kept.any() else None
+
+
+def flow_drags(item: Item, points: Sequence[int] = range(68)) -> DragInstruction:
+    """Drags from some of dlib's landmarks, rounded to pixels on the person, to where the flow takes them."""
+    h, w = item["flow"].shape[-2:]
+    x, y = item["landmarks"][list(points)].round().long().T
+    x, y = x.clamp(0, w - 1), y.clamp(0, h - 1)
+    on_person = item["mask"][0, y, x] > 0
+    x, y = x[on_person], y[on_person]
+    handles = torch.stack([x, y], dim=1)
+    return DragInstruction(handles.numpy(), (handles + item["flow"][:, y, x].T).numpy())
 
 
 def evaluate_edits(

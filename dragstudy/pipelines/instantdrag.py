@@ -162,8 +162,8 @@ class InstantDragPipeline(DragPipeline):
             text_guidance_scale: s_T, for `guidance_form="image_flow_text"` alone.
             guidance_form: See `dragstudy.guidance.guide`.
             prompt_embeds: Text embedding `(1, tokens, dim)` for `"image_flow_text"`.
-            detail: `"none"` (the paper's), or `"compose"`: keep the photograph's own pixels, moved, where they
-                can be seen after the motion; see `dragstudy.pipelines.detail`.
+            detail: `"none"` (the paper's), or `"compose"`: keep the photograph's own pixels, moved, where
+                they can be seen after the motion; see `dragstudy.pipelines.detail`.
             num_inference_steps: Steps of the sampler.
             generator: One generator, or one for each image of a batch.
             output_type: `"pil"`, `"np"` or `"pt"`.
