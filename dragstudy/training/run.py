@@ -188,8 +188,9 @@ def _collate(dataset: Dataset, count: int = VALIDATION_ITEMS) -> dict:
 def _save(model: ModelMixin, out: Path) -> Path:
     model.cpu().half().save_pretrained(out)
     model.float()
-    # AutoencoderTiny notes its channels under a second name, which its own loader does not know
+    # no path of this machine; AutoencoderTiny notes its channels under a second name, strange to its loader
+    unwanted = {"_name_or_path"} | ({"block_out_channels"} if isinstance(model, AutoencoderTiny) else set())
     config = json.loads((out / "config.json").read_text())
-    if config["_class_name"] == "AutoencoderTiny" and config.pop("block_out_channels", None):
-        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    kept = {key: value for key, value in config.items() if key not in unwanted}
+    (out / "config.json").write_text(json.dumps(kept, indent=2) + "\n")
     return out
