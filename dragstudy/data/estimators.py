@@ -72,7 +72,7 @@ def flow_dis(source: Frame, target: Frame) -> FrameFlow:
 
 
 def flow_tvl1(source: Frame, target: Frame) -> FrameFlow:
-    """TV-L1 (Zach et al. 2007) of scikit-image on grey images: slow, the most accurate classical one."""
+    """TV-L1 (Zach et al. 2007) of scikit-image on grey images: slow; behind DIS on exact smooth warps."""
     from skimage.registration import optical_flow_tvl1
 
     rows, columns = optical_flow_tvl1(_grey(source) / 255.0, _grey(target) / 255.0)
