@@ -205,5 +205,5 @@ def save_directions(directions: AttributeDirections, path: Path) -> None:
 
 
 def load_directions(path: Path = SHIPPED_DIRECTIONS) -> AttributeDirections:
-    """Read directions; by default those in this repository, found by `fit_directions` with its defaults."""
+    """Read directions; by default those in this repository (see the card in `data/weights`)."""
     return AttributeDirections(**load_file(path))
