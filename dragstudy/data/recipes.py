@@ -1,8 +1,12 @@
 """Recipes: the named data sets of the study, made again by one command (`dragstudy curate --recipe NAME`)."""
 
 import hashlib
+import multiprocessing
+import os
 from collections.abc import Callable, Sequence
-from itertools import chain
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import chain, permutations
 from pathlib import Path
 
 import cv2
@@ -12,9 +16,11 @@ import torch
 from filelock import FileLock
 
 from dragstudy import assets
-from dragstudy.data.curate import CurateSettings, curate_clips, curate_frames
+from dragstudy.data.criteria import judge
+from dragstudy.data.curate import CurateSettings, curate_clips
 from dragstudy.data.faces import save_identities
-from dragstudy.data.frames import PeopleAnalyser
+from dragstudy.data.frames import FrameFacts, people_analyser
+from dragstudy.data.motion import draw_framing, draw_head_motion, fill_background, shake, view
 from dragstudy.data.pairs import PairDataset, ShardWriter
 from dragstudy.data.synthetic import synthetic_pair
 from dragstudy.images import load_image
@@ -29,12 +35,13 @@ HELD_OUT_CLIPS = {  # file: (asset, identity); nobody here is trained on
     "carphone_pristine.mp4": ("carphone", "carphone-man"),
 }
 IDENTITIES = {  # seeds of generated faces: how strongly they move
-    range(320): (0.6, 1.4),
-    range(320, 480): (1.2, 2.4),
+    range(680): (0.6, 1.6),
+    range(680, 1040): (1.4, 2.4),
 }
-VALIDATION = {*range(300, 320), *range(460, 480)}  # never trained on
-FRAMES_PER_IDENTITY = 7
-PAIRS_PER_IDENTITY = 10
+VALIDATION = {*range(660, 680), *range(1020, 1040)}  # never trained on; a thousand others are
+FRAMES_PER_IDENTITY = 6
+PAIRS_PER_IDENTITY = 7
+MOVING_HEADS, SHAKING_CAMERAS = 0.75, 0.3  # shares of the pairs of generated faces
 PAIRS_PER_PHOTO = 8
 
 
@@ -67,14 +74,47 @@ def tiny(out: Path) -> Path:
 
 
 def add_faces(faces: Path, writer: ShardWriter, settings: CurateSettings) -> None:
-    """Pairs of the generated identities in `faces`; those of `VALIDATION` go to the split `val`."""
-    analyser = PeopleAnalyser()
-    for seed in progress(list(chain(*IDENTITIES)), description="pairs of faces"):
-        name = f"face-{seed:05d}"
-        split = "val" if seed in VALIDATION else "train"
-        frames = [_read(faces / f"{seed:05d}" / f"{k}.jpg") for k in range(FRAMES_PER_IDENTITY)]
-        details = {"split": split, "analyser": analyser, "progress": lambda items, **_: items}
-        curate_frames(frames, name, name, ordered_pairs(seed), writer, settings, **details)
+    """Pairs of the generated identities in `faces`; those of `VALIDATION` go to the split `val`.
+
+    Several processes judge them, in the order of the seeds: the folder is the same on every machine.
+    """
+    last = f"face-%05d-{PAIRS_PER_IDENTITY - 1}"
+    pending = [seed for seed in chain(*IDENTITIES) if last % seed not in writer]
+    workers = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
+    with workers as pool:
+        judged = pool.map(partial(identity_pairs, faces, settings), pending)
+        for results in progress(judged, description="pairs of faces", total=len(pending)):
+            for row, reason, pair, measured in results:
+                if row["key"] in writer:
+                    continue
+                if pair is None:
+                    writer.reject(row | measured, reason)
+                else:
+                    writer.write(pair, **measured)
+
+
+def identity_pairs(faces: Path, settings: CurateSettings, seed: int) -> list[tuple]:
+    """Judge the pairs of one generated identity: row, reason, pair and measurements of each.
+
+    Expressions come from the generator. In most pairs the head also moves over its background, and both
+    frames are a part of the portrait, seen by a camera that may shake.
+    """
+    cv2.setNumThreads(1)
+    folder, analyser, name = faces / f"{seed:05d}", people_analyser(), f"face-{seed:05d}"
+    facts = [FrameFacts(_read(folder / f"{k}.jpg"), analyser) for k in range(FRAMES_PER_IDENTITY)]
+    rng = np.random.default_rng([seed, 2])
+    place = {"clip": name, "identity": name, "split": "val" if seed in VALIDATION else "train"}
+    place |= {"fps": 0.0, "estimator": settings.estimator}
+    results = []
+    for k, (i, j) in enumerate(ordered_pairs(rng)):
+        framing = draw_framing(rng)
+        motion = draw_head_motion(rng) if rng.random() < MOVING_HEADS else None
+        shaken = shake(framing, rng) if rng.random() < SHAKING_CAMERAS else framing
+        background = fill_background(facts[j]) if motion else None
+        views = view(facts[i], framing), view(facts[j], shaken, motion, background)
+        row = {"key": f"{name}-{k}", "source_index": i, "target_index": j, **place}
+        results.append((row, *judge(*views, row, settings)))
+    return results
 
 
 def photographs(out: Path) -> Path:
@@ -140,11 +180,10 @@ def held_out_pairs(clips: int = len(HELD_OUT_CLIPS), pairs_per_clip: int = 60) -
 RECIPES: dict[str, Callable[[Path], Path]] = {"tiny": tiny, "held-out": held_out, "photographs": photographs}
 
 
-def ordered_pairs(seed: int) -> list[tuple[int, int]]:
-    """Which ordered pairs of an identity's frames are used: `PAIRS_PER_IDENTITY` of all, by its seed."""
-    every = [(i, j) for i in range(FRAMES_PER_IDENTITY) for j in range(FRAMES_PER_IDENTITY) if i != j]
-    chosen = np.random.default_rng([seed, 2]).choice(len(every), PAIRS_PER_IDENTITY, replace=False)
-    return [every[k] for k in sorted(chosen)]
+def ordered_pairs(rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Which ordered pairs of an identity's frames are used: `PAIRS_PER_IDENTITY` of all."""
+    every = list(permutations(range(FRAMES_PER_IDENTITY), 2))
+    return [every[k] for k in rng.choice(len(every), PAIRS_PER_IDENTITY, replace=False)]
 
 
 def _read(path: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The named data sets: what they hold, and that they are made once."""
 
+import numpy as np
 import pytest
 
 from dragstudy.data import recipes
@@ -11,10 +12,15 @@ def test_unknown_recipes_are_refused(tmp_path):
         recipes.run("nothing", tmp_path)
 
 
-def test_generated_identities_have_ten_ordered_pairs_each():
-    pairs = recipes.ordered_pairs(7)
+def test_generated_identities_have_ordered_pairs_of_different_frames():
+    pairs = recipes.ordered_pairs(np.random.default_rng(7))
     assert len(set(pairs)) == recipes.PAIRS_PER_IDENTITY and all(i != j for i, j in pairs)
-    assert pairs == recipes.ordered_pairs(7) != recipes.ordered_pairs(8)
+    assert max(max(pair) for pair in pairs) < recipes.FRAMES_PER_IDENTITY
+
+
+def test_a_thousand_identities_are_trained_on_and_others_are_kept_for_validation():
+    seeds = {seed for part in recipes.IDENTITIES for seed in part}
+    assert recipes.VALIDATION < seeds and len(seeds - recipes.VALIDATION) == 1000
 
 
 @pytest.mark.slow
