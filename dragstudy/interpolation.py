@@ -41,24 +41,33 @@ def interpolate_drags(
     if method not in ("thin_plate", "moving_least_squares"):
         raise ValueError(f"method must be 'thin_plate' or 'moving_least_squares', got {method!r}")
     handles, moved = _distinct(drags.handle_points, drags.displacements)
-    if pin_border:
-        border = _border_points(size)
-        border = border[np.linalg.norm(border[:, None] - handles[None], axis=2).min(axis=1) > 1]
-        handles = np.concatenate([handles, border])
-        moved = np.concatenate([moved, np.zeros_like(border)])
-    h, w = size
-    ys, xs = np.arange(0, h - 1 + stride, stride), np.arange(0, w - 1 + stride, stride)
-    points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float64)
-    spread = _thin_plate if method == "thin_plate" else _moving_least_squares
-    coarse = (
-        torch.from_numpy(spread(handles, moved, points))
-        .float()
-        .view(1, len(ys), len(xs), 2)
-        .permute(0, 3, 1, 2)
-    )
-    # grid corners are kept where they are, so that coarse point (i, j) lies on pixel (stride i, stride j)
-    fine = ((len(ys) - 1) * stride + 1, (len(xs) - 1) * stride + 1)
-    return F.interpolate(coarse, fine, mode="bilinear", align_corners=True)[..., :h, :w].contiguous()
+    return _interpolate(handles, moved, size, method, pin_border, stride)
+
+
+def interpolate_sparse(sparse: Float[Tensor, "b 2 h w"], *, stride: int = 8) -> Float[Tensor, "b 2 h w"]:
+    """The thin plate of `interpolate_drags`, pinned at the border, through each sparse flow of a batch.
+
+    Args:
+        sparse: Flow at the drags, zero elsewhere, in any unit, shape `(b, 2, h, w)`.
+        stride: As in `interpolate_drags`.
+
+    Returns:
+        A dense flow in the unit of `sparse`, shape `(b, 2, h, w)`; zero without drags.
+
+    Example:
+        >>> sparse = torch.zeros(1, 2, 16, 16)
+        >>> sparse[0, :, 8, 8] = torch.tensor([2.0, -1.0])
+        >>> interpolate_sparse(sparse)[0, :, 8, 8].tolist()
+        [2.0, -1.0]
+    """
+    size = tuple(sparse.shape[-2:])
+    dense = torch.zeros_like(sparse)
+    for one, filled in zip(sparse.detach().float().cpu(), dense, strict=True):
+        y, x = one.any(dim=0).nonzero(as_tuple=True)
+        if len(y):
+            handles, moved = torch.stack([x, y], dim=1).double().numpy(), one[:, y, x].T.double().numpy()
+            filled.copy_(_interpolate(handles, moved, size, "thin_plate", True, stride)[0])
+    return dense
 
 
 def spread_drags(
@@ -96,6 +105,29 @@ def spread_drags(
             weights = weights / weights.sum(dim=2, keepdim=True)
             filled.copy_(torch.einsum("yxk,ck->cyx", weights.to(one), one[:, y, x]))
     return F.interpolate(coarse, size=(h, w), mode="bilinear", align_corners=False)
+
+
+def _interpolate(
+    handles: np.ndarray, moved: np.ndarray, size: tuple[int, int], method: str, pin_border: bool, stride: int
+) -> Tensor:
+    if pin_border:
+        border = _border_points(size)
+        border = border[np.linalg.norm(border[:, None] - handles[None], axis=2).min(axis=1) > 1]
+        handles = np.concatenate([handles, border])
+        moved = np.concatenate([moved, np.zeros_like(border)])
+    h, w = size
+    ys, xs = np.arange(0, h - 1 + stride, stride), np.arange(0, w - 1 + stride, stride)
+    points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float64)
+    spread = _thin_plate if method == "thin_plate" else _moving_least_squares
+    coarse = (
+        torch.from_numpy(spread(handles, moved, points))
+        .float()
+        .view(1, len(ys), len(xs), 2)
+        .permute(0, 3, 1, 2)
+    )
+    # grid corners are kept where they are, so that coarse point (i, j) lies on pixel (stride i, stride j)
+    fine = ((len(ys) - 1) * stride + 1, (len(xs) - 1) * stride + 1)
+    return F.interpolate(coarse, fine, mode="bilinear", align_corners=True)[..., :h, :w].contiguous()
 
 
 def _distinct(handles: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

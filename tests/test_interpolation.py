@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from dragstudy.drags import DragInstruction
-from dragstudy.interpolation import interpolate_drags, spread_drags
+from dragstudy.interpolation import interpolate_drags, interpolate_sparse, spread_drags
 
 SIZE = (48, 64)
 METHODS = ["thin_plate", "moving_least_squares"]
@@ -118,6 +118,17 @@ def scattered(generator, count=6, size=(32, 48)):
         y, x = (int(torch.randint(side, (), generator=generator)) for side in size)
         sparse[0, :, y, x] = torch.randn(2, generator=generator)
     return sparse
+
+
+def test_a_sparse_flow_is_interpolated_like_the_drags_it_holds(generator):
+    sparse = torch.zeros(2, 2, 32, 48)
+    points = torch.tensor([[5, 7], [30, 20], [41, 28], [12, 25]])
+    moved = torch.randn(4, 2, generator=generator)
+    sparse[0, :, points[:, 1], points[:, 0]] = moved.T
+    drags = DragInstruction(points.numpy(), points.numpy() + moved.numpy())
+    dense = interpolate_sparse(sparse, stride=4)
+    assert_close(dense[:1], interpolate_drags(drags, (32, 48)))
+    assert not dense[1].any()
 
 
 def test_spread_drags_is_zero_without_drags_and_constant_for_one():

@@ -36,8 +36,8 @@ def tiny_flowdiffusion(variant: str = "concat") -> UNet2DConditionModel:
     return unet.eval()
 
 
-def tiny_flowgen() -> FlowGen:
-    return FlowGen(base_channels=8, num_downs=3, norm_groups=4).eval()
+def tiny_flowgen(prior: bool = False) -> FlowGen:
+    return FlowGen(base_channels=8, num_downs=3, norm_groups=4, prior=prior).eval()
 
 
 def tiny_instantdrag(variant: str = "concat") -> InstantDragPipeline:

@@ -29,7 +29,7 @@ class NullPrompt(ModelMixin, ConfigMixin):
 
 
 def make_backbone(
-    latent_channels: int = 4, channels: tuple[int, ...] = (64, 96, 128, 160)
+    latent_channels: int = 4, channels: tuple[int, ...] = (64, 96, 128, 96)
 ) -> UNet2DConditionModel:
     """Build the tiny backbone, untrained.
 

@@ -9,8 +9,10 @@ from typing import Literal
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dragstudy.flow import forward_splat, normalize_flow, resize_flow
+from dragstudy.models.autoencoder import encode
 
 FlowVariant = Literal["concat", "splat"]
 
@@ -18,8 +20,8 @@ FlowVariant = Literal["concat", "splat"]
 def condition_channels(latent_channels: int, variant: FlowVariant) -> int:
     """Number of input channels beside the noisy latents.
 
-    `"concat"` (the paper's): image latents, flow. `"splat"`: also the image latents moved along the flow, and
-    which places they cover.
+    `"concat"` (the paper's): image latents, flow. `"splat"`: also the latents of the image moved along the
+    flow, and which places it covers.
     """
     if variant == "concat":
         return latent_channels + 2
@@ -61,8 +63,46 @@ def flow_variant(unet: nn.Module) -> FlowVariant:
     )
 
 
+@torch.no_grad()
+def move_and_encode(autoencoder: nn.Module, image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Move an image along a flow, pixel by pixel, and encode what comes out.
+
+    Latents cannot be moved themselves by less than a cell of 8 x 8 px: what lies within a cell is spread over
+    its channels. Where two pixels meet the faster hides the slower, since the person moves in front of what
+    stays; what nothing reaches is filled smoothly and counted as not covered.
+
+    Args:
+        autoencoder: See `dragstudy.models.autoencoder.encode`.
+        image: `(b, 3, h, w)` in [-1, 1].
+        flow: Forward flow in pixels of the image, `(b, 2, h, w)`.
+
+    Returns:
+        Scaled latents `(b, c, h/8, w/8)`, and the share of each cell that is covered, `(b, 1, h/8, w/8)`.
+    """
+    length = flow.norm(dim=1, keepdim=True)
+    moved, coverage = forward_splat(image.float(), flow, mode="softmax", importance=length)
+    latents = encode(autoencoder, fill_holes(moved, coverage).to(image).contiguous()).float()
+    return latents, F.adaptive_avg_pool2d(coverage, tuple(latents.shape[-2:]))
+
+
+def fill_holes(image: Tensor, coverage: Tensor) -> Tensor:
+    """Fill what is not covered from ever coarser means of what is around it; `(b, c, h, w)`."""
+    if min(image.shape[-2:]) == 1 or coverage.amin() >= 1:
+        return image
+    covered = coverage.clamp(0, 1)
+    weight = F.avg_pool2d(covered, 2, ceil_mode=True)
+    mean = F.avg_pool2d(image * covered, 2, ceil_mode=True) / weight.clamp_min(1e-6)
+    around = fill_holes(mean, (4 * weight).clamp(0, 1))
+    around = F.interpolate(around, size=tuple(image.shape[-2:]), mode="bilinear", align_corners=False)
+    return covered * image + (1 - covered) * around
+
+
 def flow_conditions(
-    image_latents: Tensor, flow: Tensor, variant: FlowVariant, *, flow_scale: float = 1.0
+    image_latents: Tensor,
+    flow: Tensor,
+    moved: tuple[Tensor, Tensor] | None = None,
+    *,
+    flow_scale: float = 1.0,
 ) -> Tensor:
     """Build the condition channels from the source's latents and a dense flow.
 
@@ -72,20 +112,17 @@ def flow_conditions(
     Args:
         image_latents: The source's latents, `(b, c, h, w)`.
         flow: Forward flow in pixels of its own grid, `(b, 2, H, W)`.
-        variant: `"concat"` or `"splat"`.
+        moved: Latents of the moved source and their coverage (`move_and_encode`), for `"splat"`; None for
+            `"concat"`.
         flow_scale: Factor on the normalised flow. The paper's is 1, and leaves values of a few hundredths; a
             network that trains for minutes learns sooner from values nearer to one.
 
     Returns:
-        `(b, c + 2, h, w)` or `(b, 2c + 3, h, w)`: image latents, flow[, splatted latents, coverage in [0,
-        1]].
+        `(b, c + 2, h, w)` or `(b, 2c + 3, h, w)`: image latents, flow[, moved latents, coverage in [0, 1]].
     """
     latent_flow = resize_flow(flow, tuple(image_latents.shape[-2:]), mode="area")
     normed, _ = normalize_flow(latent_flow, "fixed")
-    channels = [image_latents, flow_scale * normed]
-    if variant == "splat":
-        channels += forward_splat(image_latents, latent_flow, mode="average")
-    return torch.cat(channels, dim=1)
+    return torch.cat([image_latents, flow_scale * normed, *(moved or ())], dim=1)
 
 
 def drop_flow(conditions: Tensor, latent_channels: int) -> Tensor:

@@ -10,7 +10,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dragstudy.interpolation import spread_drags
+from dragstudy.flow import normalize_flow, rescale_to_drags
+from dragstudy.interpolation import interpolate_sparse, spread_drags
 
 
 class FlowGen(ModelMixin, ConfigMixin):
@@ -27,8 +28,10 @@ class FlowGen(ModelMixin, ConfigMixin):
         num_downs: How often the resolution is halved.
         norm_groups: Groups of every GroupNorm.
         dropout: Rate in the decoder levels that have the full number of channels, except the innermost.
-        spread: Also see the drags spread over the image (`dragstudy.interpolation.spread_drags`), in two more
-            channels. Not in the paper, whose generator has weeks to learn to spread them by itself.
+        prior: Start from the thin plate through the drags, and learn where it holds and what is missing:
+            `flow = 2 sigmoid(gate) * plate + residual`. It also sees the plate and the drags' weighted mean
+            (`dragstudy.interpolation`), in four more channels. Untrained it is the thin plate itself. Not in
+            the paper, whose generator has weeks to learn to spread drags.
     """
 
     @register_to_config
@@ -38,11 +41,11 @@ class FlowGen(ModelMixin, ConfigMixin):
         num_downs: int = 8,
         norm_groups: int = 32,
         dropout: float = 0.5,
-        spread: bool = False,
+        prior: bool = False,
     ):
         super().__init__()
         widths = [base_channels * min(2**level, 8) for level in range(num_downs)]
-        inputs = [7 if spread else 5, *widths]
+        inputs = [9 if prior else 5, *widths]
         self.downs = nn.ModuleList(
             nn.Conv2d(inputs[level], inputs[level + 1], 4, stride=2, padding=1) for level in range(num_downs)
         )
@@ -50,7 +53,7 @@ class FlowGen(ModelMixin, ConfigMixin):
             nn.GroupNorm(norm_groups, widths[level]) if 0 < level < num_downs - 1 else nn.Identity()
             for level in range(num_downs)
         )
-        outputs = [2, *widths[:-1]]
+        outputs = [3 if prior else 2, *widths[:-1]]
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(
                 widths[level] * (1 if level == num_downs - 1 else 2), outputs[level], 4, stride=2, padding=1
@@ -64,19 +67,47 @@ class FlowGen(ModelMixin, ConfigMixin):
         self.dropouts = nn.ModuleList(
             nn.Dropout(dropout) if 3 < level < num_downs - 1 else nn.Identity() for level in range(num_downs)
         )
+        if prior:
+            nn.init.zeros_(self.ups[0].weight)
+            nn.init.zeros_(self.ups[0].bias)
+
+    def normalize(self, sparse_flow: Tensor, flow: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Bring drags, and the flow to be learned, from pixels to what the network takes and gives.
+
+        Published (Sec. 3.2.4): each is divided by its own largest magnitude, axis by axis, so the network
+        cannot know how much larger than its drags a flow is. With a prior both are divided by the largest
+        magnitude of the drags.
+        """
+        if not self.config.prior:
+            return normalize_flow(sparse_flow, "sample")[0], None if flow is None else (
+                normalize_flow(flow, "sample")[0]
+            )
+        size = _largest(sparse_flow)
+        return sparse_flow / size, None if flow is None else flow / size
+
+    def predict(self, image: Tensor, sparse_flow: Tensor) -> Tensor:
+        """Dense flow in pixels, `(b, 2, h, w)`, from an image in [-1, 1] and drags in pixels."""
+        normed = self.normalize(sparse_flow)[0].to(image)
+        flow = self(image, normed).float()
+        if not self.config.prior:
+            return rescale_to_drags(flow, sparse_flow.to(flow))
+        return flow * _largest(sparse_flow).to(flow)
 
     def forward(self, image: Tensor, sparse_flow: Tensor) -> Tensor:
         """Predict a dense flow.
 
         Args:
             image: `(b, 3, h, w)` in [-1, 1].
-            sparse_flow: `(b, 2, h, w)`, sample-wise normalised, zero where there is no drag.
+            sparse_flow: `(b, 2, h, w)`, as `normalize` gives it, zero where there is no drag.
 
         Returns:
-            `(b, 2, h, w)` in [-1, 1], sample-wise normalised.
+            `(b, 2, h, w)`, normalised; without a prior in [-1, 1].
         """
-        drags = [sparse_flow, spread_drags(sparse_flow)] if self.config.spread else [sparse_flow]
-        x = torch.cat([image, *drags], dim=1)
+        inputs = [image, sparse_flow]
+        if self.config.prior:
+            plate = interpolate_sparse(sparse_flow)
+            inputs += [plate, spread_drags(sparse_flow)]
+        x = torch.cat(inputs, dim=1)
         skips = []
         for level, (down, norm) in enumerate(zip(self.downs, self.down_norms, strict=True)):
             x = norm(down(x if level == 0 else F.leaky_relu(x, 0.2)))
@@ -85,7 +116,14 @@ class FlowGen(ModelMixin, ConfigMixin):
             innermost = level == len(self.ups) - 1
             x = F.relu(x if innermost else torch.cat([skips[level], x], dim=1))
             x = self.dropouts[level](self.up_norms[level](self.ups[level](x)))
-        return torch.tanh(x)
+        if not self.config.prior:
+            return torch.tanh(x)
+        return 2 * x[:, 2:].sigmoid() * plate + x[:, :2]
+
+
+def _largest(sparse_flow: Tensor) -> Tensor:
+    """The largest magnitude of each sample's drags, both axes together, `(b, 1, 1, 1)`."""
+    return sparse_flow.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
 class PatchDiscriminator(ModelMixin, ConfigMixin):

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dragstudy.drags import DragInstruction
-from dragstudy.flow import hold_anchors, normalize_flow, rescale_to_drags, resize_flow
+from dragstudy.flow import hold_anchors, resize_flow
 from dragstudy.guidance import guidance_rows, guide
 from dragstudy.images import fit_size
 from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.backbone import NullPrompt
-from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant
+from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant, move_and_encode
 from dragstudy.models.flowgen import FlowGen
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
 from dragstudy.pipelines.detail import check_detail
@@ -71,8 +71,8 @@ class InstantDragPipeline(DragPipeline):
         """Dense flow of each request, `(b, 2, h, w)` in pixels of the working size (Sec. 3.2.4).
 
         FlowGen has a size of its own, since its sides must be multiples of 2 to the number of its halvings.
-        The sparse flow is normalised sample by sample, FlowGen's answer is scaled to the largest drag,
-        anchors are held and the mask is obeyed.
+        The size of its answer follows that of the drags (`FlowGen.predict`), anchors are held and the mask is
+        obeyed.
         """
         working_size = requests[0].fit.working_size
         multiple = 2**self.flowgen.config.num_downs
@@ -82,17 +82,15 @@ class InstantDragPipeline(DragPipeline):
         images = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
         drags = [request.working_drags.resize((width, height)) for request in requests]
         sparse = torch.cat([sparse_flow(one, (height, width)) for one in drags])
-        normed, _ = normalize_flow(sparse, "sample")
-        predicted = self.flowgen(images.to(**place), normed.to(**place)).float().cpu()
-        flow = resize_flow(rescale_to_drags(predicted, sparse), working_size[::-1])
+        predicted = self.flowgen.predict(images.to(**place), sparse.to(place["device"])).cpu()
+        flow = resize_flow(predicted, working_size[::-1])
         return torch.stack(
             [_obey(one, request.working_drags) for one, request in zip(flow, requests, strict=True)]
         )
 
     def encode_image(self, requests: list[Request]) -> Tensor:
         """Latents of the working images, `(b, c, h/8, w/8)`, as the U-Net was trained to see them."""
-        images = 2 * torch.cat([request.working_image for request in requests]) - 1
-        latents = encode(self.autoencoder, images.to(self._execution_device, self.autoencoder.dtype))
+        latents = encode(self.autoencoder, self._images(requests))
         return (
             latents if self.config.scale_image_latents else latents / self.autoencoder.config.scaling_factor
         )
@@ -100,12 +98,11 @@ class InstantDragPipeline(DragPipeline):
     def prepare_conditions(self, requests: list[Request], flow: Tensor, rows: tuple) -> Tensor:
         """Condition channels of every guidance row, `(rows, b, channels, h/8, w/8)`."""
         image_latents = self.encode_image(requests)
-        full = flow_conditions(
-            image_latents.float(),
-            flow.to(image_latents.device),
-            flow_variant(self.unet),
-            flow_scale=self.config.flow_scale,
-        )
+        flow = flow.to(image_latents.device)
+        moved = None
+        if flow_variant(self.unet) == "splat":
+            moved = move_and_encode(self.autoencoder, self._images(requests), flow)
+        full = flow_conditions(image_latents.float(), flow, moved, flow_scale=self.config.flow_scale)
         image_only = drop_flow(full, image_latents.shape[1])
         nothing = torch.zeros_like(full)
         chosen = {(False, False): nothing, (True, False): image_only, (True, True): full}
@@ -228,6 +225,11 @@ class InstantDragPipeline(DragPipeline):
         edited = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu() / 2 + 0.5
         self.maybe_free_model_hooks()
         return self.finish(requests, edited.clamp(0, 1), flow, output_type, return_dict, detail)
+
+    def _images(self, requests: list[Request]) -> Tensor:
+        """Working images in [-1, 1], `(b, 3, h, w)`, as the autoencoder takes them."""
+        images = 2 * torch.cat([request.working_image for request in requests]) - 1
+        return images.to(self._execution_device, self.autoencoder.dtype)
 
     def _prompts(self, rows: tuple, count: int, prompt_embeds: Tensor | None) -> Tensor:
         null = self.null_prompt(count).to(self._execution_device, self.unet.dtype)

@@ -40,3 +40,29 @@ def augment_colours(images: Tensor, generator: torch.Generator, *, strength: flo
     return (images * gain * _uniform(b, 1 - 0.3 * strength, 1 + 0.15 * strength, generator, images)).clamp(
         0, 1
     )
+
+
+def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:
+    """Mirror each pair with probability one half: images, masks, flow (x changes sign) and landmarks."""
+    flip = torch.rand(len(batch["flow"]), generator=generator) < 0.5
+    mirrored = dict(batch)
+    for key in ("source", "target", "mask", "target_mask", "valid", "flow"):
+        value = batch[key]
+        mirrored[key] = torch.where(flip.to(value.device).view(-1, 1, 1, 1), value.flip(3), value)
+    sign = torch.where(flip, -1.0, 1.0).to(batch["flow"])
+    mirrored["flow"] = mirrored["flow"] * torch.stack([sign, torch.ones_like(sign)], dim=1)[:, :, None, None]
+    width = batch["source"].shape[-1]
+    for key in ("landmarks", "target_landmarks"):
+        points = batch[key]
+        turned = torch.stack(
+            [width - 1 - points[:, MIRRORED_LANDMARKS, 0], points[:, MIRRORED_LANDMARKS, 1]], dim=2
+        )
+        mirrored[key] = torch.where(flip.to(points.device).view(-1, 1, 1), turned, points)
+    return mirrored
+
+
+# which landmark each of dlib's 68 becomes in a mirror: jaw, brows, nose, eyes, outer and inner lips
+MIRRORED_LANDMARKS = [
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39,
+    38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+]  # fmt: skip

@@ -13,7 +13,8 @@ class FlowDiffusionTask(BackboneTask):
     """Losses of FlowDiffusion, InstantDrag Sec. 3.1.2.
 
     A batch has `source_latents` (of the composite condition image), `target_latents`, `(b, c, h, w)`, and
-    `flow`, `(b, 2, h, w)` in pixels of the latent grid, masked.
+    `flow`, `(b, 2, h, w)` in pixels of the latent grid, masked; for `"splat"` also `moved_latents` and
+    `coverage`.
 
     The image condition is dropped 5 % of the time, always together with the flow; the flow 10 % of the time.
     These are the three rows of the guidance: nothing, image, image and flow.
@@ -36,7 +37,10 @@ class FlowDiffusionTask(BackboneTask):
 
     def conditions(self, batch: dict[str, Tensor], generator: torch.Generator) -> list[Tensor]:
         source = batch["source_latents"].float()
-        full = flow_conditions(source, batch["flow"].float(), self.variant, flow_scale=self.flow_scale)
+        moved = None
+        if self.variant == "splat":
+            moved = batch["moved_latents"].float(), batch["coverage"].float()
+        full = flow_conditions(source, batch["flow"].float(), moved, flow_scale=self.flow_scale)
         draw = torch.rand(len(full), 1, 1, 1, generator=generator).to(full)
         kept = torch.where(draw < self.drop_flow, drop_flow(full, source.shape[1]), full)
         return [torch.where(draw < self.drop_image, torch.zeros_like(full), kept)]

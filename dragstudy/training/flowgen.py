@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dragstudy.flow import normalize_flow, rescale_to_drags
 from dragstudy.sparse import SamplerConfig, sample_drags, sampler_config
-from dragstudy.training.augment import augment_colours
+from dragstudy.training.augment import augment_colours, mirror_pairs
 
 
 class FlowGenTask:
@@ -40,7 +39,7 @@ class FlowGenTask:
     ):
         if reconstruction not in ("l1", "l2"):
             raise ValueError(f"reconstruction must be 'l1' or 'l2', got {reconstruction!r}")
-        self.networks = {"generator": generator}
+        self.networks, self.plain_generator = {"generator": generator}, generator
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
         self.sampler = sampler_config(sampler) if isinstance(sampler, str) else sampler
@@ -54,9 +53,9 @@ class FlowGenTask:
         batch = mirror_pairs(batch, generator)
         image = 2 * augment_colours(batch["source"], generator) - 1
         image = image.contiguous(memory_format=torch.channels_last)
-        flow, _ = normalize_flow(batch["flow"] * batch["mask"], "sample")
+        normalize = self.plain_generator.normalize
         for _ in range(self.generator_updates):
-            sparse, _ = normalize_flow(self.sample_sparse(batch, generator), "sample")
+            sparse, flow = normalize(self.sample_sparse(batch, generator), batch["flow"] * batch["mask"])
             fake = self.networks["generator"](image, sparse)
             distance = self.distance(fake.float(), flow)
             loss, logs = self.reconstruction_weight * distance, {"distance": distance}
@@ -91,40 +90,12 @@ class FlowGenTask:
         if self.validation is None:
             return {}
         generator = torch.Generator().manual_seed(0)
-        network = self.networks["generator"]
-        device = next(network.parameters()).device
+        device = next(self.plain_generator.parameters()).device
         batch = {key: value.to(device) for key, value in self.validation.items() if isinstance(value, Tensor)}
         drags = self.sample_sparse(batch, generator)
-        normed, _ = normalize_flow(drags, "sample")
-        flow = rescale_to_drags(network(2 * batch["source"] - 1, normed).float(), drags)
+        flow = self.plain_generator.predict(2 * batch["source"] - 1, drags)
         truth = batch["flow"] * batch["mask"]
         inside = batch["mask"].sum(dim=(1, 2, 3)).clamp_min(1)
         error = ((flow - truth).norm(dim=1, keepdim=True) * batch["mask"]).sum(dim=(1, 2, 3)) / inside
         still = (truth.norm(dim=1, keepdim=True) * batch["mask"]).sum(dim=(1, 2, 3)) / inside
         return {"val_epe": error.mean().item(), "val_epe_zero": still.mean().item()}
-
-
-def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:
-    """Mirror each pair with probability one half: images, masks, flow (x changes sign) and landmarks."""
-    flip = torch.rand(len(batch["flow"]), generator=generator) < 0.5
-    mirrored = dict(batch)
-    for key in ("source", "target", "mask", "target_mask", "valid", "flow"):
-        value = batch[key]
-        mirrored[key] = torch.where(flip.to(value.device).view(-1, 1, 1, 1), value.flip(3), value)
-    sign = torch.where(flip, -1.0, 1.0).to(batch["flow"])
-    mirrored["flow"] = mirrored["flow"] * torch.stack([sign, torch.ones_like(sign)], dim=1)[:, :, None, None]
-    width = batch["source"].shape[-1]
-    for key in ("landmarks", "target_landmarks"):
-        points = batch[key]
-        turned = torch.stack(
-            [width - 1 - points[:, MIRRORED_LANDMARKS, 0], points[:, MIRRORED_LANDMARKS, 1]], dim=2
-        )
-        mirrored[key] = torch.where(flip.to(points.device).view(-1, 1, 1), turned, points)
-    return mirrored
-
-
-# which landmark each of dlib's 68 becomes in a mirror: jaw, brows, nose, eyes, outer and inner lips
-MIRRORED_LANDMARKS = [
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39,
-    38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-]  # fmt: skip

@@ -12,15 +12,18 @@ from dragstudy.data.composite import composite_background
 from dragstudy.data.pairs import PairDataset
 from dragstudy.flow import resize_flow
 from dragstudy.models.autoencoder import encode
+from dragstudy.models.flowdiffusion import move_and_encode
 from dragstudy.progress import progress
+from dragstudy.training.augment import augment_colours, mirror_pairs
 
 
 class LatentPairs(Dataset):
-    """Pairs as latents; an item is `source_latents` and `target_latents` `(c, h, w)` and `flow` `(2, h, w)`.
+    """Pairs as latents.
 
-    The source is the composite condition image of InstantDrag Sec. 3.2.3 (exchanging only what is background
-    in both frames: broad motions would leave a ghost of the target in it), the flow is masked and in pixels
-    of the latent grid. Every pair stands twice in the set, the second time mirrored.
+    An item is `source_latents`, `target_latents` and `moved_latents` `(c, h, w)`, `coverage` `(1, h, w)` (see
+    `move_and_encode`) and `flow` `(2, h, w)`. The source is the composite condition image of InstantDrag
+    Sec. 3.2.3 (exchanging only what is background in both frames: broad motions would leave a ghost of the
+    target in it), the flow is masked and in pixels of the latent grid.
     """
 
     def __init__(self, tensors: dict[str, Tensor]):
@@ -38,7 +41,8 @@ def cached_latents(
     autoencoder: nn.Module,
     *,
     approach: int = 1,
-    mirrored: bool = True,
+    augmented: bool = True,
+    seed: int = 0,
     batch_size: int = 16,
 ) -> LatentPairs:
     """Encode a set of pairs, or read what an earlier call with the same autoencoder left beside the shards.
@@ -47,16 +51,19 @@ def cached_latents(
         pairs: The pairs.
         autoencoder: Encodes them, on its own device.
         approach: Background consistency, 1, 2 or 3, see `composite_background`.
-        mirrored: Whether to add the mirror image of each pair.
+        augmented: Whether to mirror half of the pairs and to change the colours of all.
+        seed: Of the augmentation.
         batch_size: Pairs encoded at once.
     """
-    path = pairs.folder / f"latents-{_fingerprint(pairs, autoencoder, approach, mirrored)}.safetensors"
+    known = (approach, augmented, seed)
+    path = pairs.folder / f"latents-{_fingerprint(pairs, autoencoder, *known)}.safetensors"
     if not path.exists():
-        parts: dict[str, list[Tensor]] = {"source_latents": [], "target_latents": [], "flow": []}
+        generator = torch.Generator().manual_seed(seed) if augmented else None
+        parts: dict[str, list[Tensor]] = {}
         for batch in progress(DataLoader(pairs, batch_size), description="latents"):
-            for flip in (False, True) if mirrored else (False,):
-                for key, value in encode_pairs(batch, autoencoder, approach=approach, flip=flip).items():
-                    parts[key].append(value.half().cpu())
+            encoded = encode_pairs(batch, autoencoder, approach=approach, generator=generator)
+            for key, value in encoded.items():
+                parts.setdefault(key, []).append(value.half().cpu())
         partial = path.with_suffix(".partial")
         save_file({key: torch.cat(values).contiguous() for key, values in parts.items()}, partial)
         os.replace(partial, path)
@@ -65,29 +72,38 @@ def cached_latents(
 
 @torch.no_grad()
 def encode_pairs(
-    batch: dict, autoencoder: nn.Module, *, approach: int = 1, flip: bool = False
+    batch: dict, autoencoder: nn.Module, *, approach: int = 1, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """Encode a collated batch of pairs: composite condition, target, masked flow on the latent grid."""
+    """Encode a collated batch of pairs, see `LatentPairs`.
+
+    With a generator half of the pairs are mirrored, and both frames of a pair change their colours alike.
+    """
+    if generator is not None:
+        batch = mirror_pairs(batch, generator)
+        frames = torch.cat(
+            [batch["source"], batch["target"]], dim=2
+        )  # one picture, so that both change alike
+        source, target = augment_colours(frames, generator, strength=0.7).chunk(2, dim=2)
+        batch = {**batch, "source": source, "target": target}
     frames, masks = (batch["source"], batch["target"]), (batch["mask"], batch["target_mask"])
     condition, target = composite_background(*frames, *masks, approach=approach, region="both")
-    flow = batch["flow"] * batch["mask"]
-    if flip:
-        condition, target, flow = (
-            condition.flip(3),
-            target.flip(3),
-            flow.flip(3) * flow.new_tensor([[[[-1]], [[1]]]]),
-        )
     device = next(autoencoder.parameters()).device
-    images = 2 * torch.cat([condition, target]).to(device) - 1
+    condition, target, flow = (x.to(device) for x in (condition, target, batch["flow"] * batch["mask"]))
     with torch.autocast(device.type, torch.bfloat16):
-        latents = encode(autoencoder, images.contiguous(memory_format=torch.channels_last)).float()
-    source_latents, target_latents = latents.chunk(2)
-    flow = resize_flow(flow.to(device), tuple(latents.shape[-2:]), mode="area")
-    return {"source_latents": source_latents, "target_latents": target_latents, "flow": flow}
+        images = (2 * torch.cat([condition, target]) - 1).contiguous(memory_format=torch.channels_last)
+        source_latents, target_latents = encode(autoencoder, images).float().chunk(2)
+        moved_latents, coverage = move_and_encode(autoencoder, 2 * condition - 1, flow)
+    return {
+        "source_latents": source_latents,
+        "target_latents": target_latents,
+        "moved_latents": moved_latents.float(),
+        "coverage": coverage,
+        "flow": resize_flow(flow, tuple(source_latents.shape[-2:]), mode="area"),
+    }
 
 
-def _fingerprint(pairs: PairDataset, autoencoder: nn.Module, approach: int, mirrored: bool) -> str:
-    digest = hashlib.sha256(repr((list(pairs.manifest["key"]), approach, mirrored)).encode())
+def _fingerprint(pairs: PairDataset, autoencoder: nn.Module, *known: int) -> str:
+    digest = hashlib.sha256(repr((list(pairs.manifest["key"]), known)).encode())
     for value in autoencoder.state_dict().values():
         digest.update(value.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -1,6 +1,7 @@
 """`dragstudy train MODEL`: build the model, its data and task, run the loop, save half precision."""
 
 import json
+import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def train_backbone(data: Path, settings: LoopSettings, limit: int, *, autoencode
     """Train the unconditional latent U-Net on the target frames' latents."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
     latents = _first(cached_latents(PairDataset(data, "train"), encoder), limit)
-    validation = _collate(cached_latents(PairDataset(data, "val"), encoder), 64)
+    validation = _collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
     unet, null_prompt = make_backbone(encoder.config.latent_channels), NullPrompt()
     train_loop(BackboneTask(unet, null_prompt, make_scheduler(), validation=validation), latents, settings)
     return _save(unet, settings.out)
@@ -115,7 +116,7 @@ def train_flowdiffusion(
     """Fine-tune the backbone, with zero-initialised condition channels, on pairs."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
     latents = _first(cached_latents(PairDataset(data, "train"), encoder, approach=approach), limit)
-    validation = _collate(cached_latents(PairDataset(data, "val"), encoder), 64)
+    validation = _collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
     unet = make_flowdiffusion(
         UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32), variant
     )
@@ -132,18 +133,22 @@ def train_flowgen(
     limit: int,
     *,
     sampler: str = "config2",
-    base_channels: int = 32,
-    num_downs: int = 6,
-    spread: bool = True,
+    base_channels: int = 24,
+    num_downs: int = 5,
+    prior: bool = True,
+    init: Path | None = None,
     adversarial: bool = True,
     reconstruction: str = "l2",
     reconstruction_weight: float = 100.0,
     generator_updates: int = 4,
 ):
-    """Train FlowGen against its discriminator; the generator alone is saved."""
+    """Train FlowGen against its discriminator, from scratch or from `init`; the generator alone is saved."""
     pairs, validation = PairDataset(data, "train"), PairDataset(data, "val")
-    generator = FlowGen(base_channels, num_downs, spread=spread)
-    discriminator = PatchDiscriminator(base_channels, num_layers=4) if adversarial else None
+    groups = {"norm_groups": math.gcd(base_channels, 32)}
+    generator = FlowGen(base_channels, num_downs, prior=prior, **groups)
+    if init is not None:
+        generator = FlowGen.from_pretrained(init, torch_dtype=torch.float32).train()
+    discriminator = PatchDiscriminator(base_channels, num_layers=4, **groups) if adversarial else None
     task = FlowGenTask(
         generator,
         discriminator,

@@ -5,16 +5,18 @@ import torch
 from torch.testing import assert_close
 
 from dragstudy.flow import forward_splat, normalize_flow, resize_flow
-from dragstudy.models.autoencoder import make_autoencoder
+from dragstudy.models.autoencoder import encode, make_autoencoder
 from dragstudy.models.flowdiffusion import (
     condition_channels,
     drop_flow,
+    fill_holes,
     flow_conditions,
     flow_variant,
     make_flowdiffusion,
+    move_and_encode,
 )
 
-from ..tiny import tiny_backbone
+from ..tiny import tiny_autoencoder, tiny_backbone
 
 CHANNELS = [("concat", 10), ("splat", 15)]
 
@@ -63,32 +65,64 @@ def test_an_unknown_variant_and_a_plain_backbone_are_refused():
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0])
-def test_conditions_are_image_latents_scaled_flow_splatted_latents_and_coverage(scale, generator):
-    latents = torch.randn(2, 4, 8, 8, generator=generator)
+def test_conditions_are_image_latents_scaled_flow_moved_latents_and_coverage(scale, generator):
+    latents, moved = torch.randn(2, 2, 4, 8, 8, generator=generator)
+    coverage = torch.rand(2, 1, 8, 8, generator=generator)
     flow = 5 * torch.randn(2, 2, 64, 64, generator=generator)
-    conditions = flow_conditions(latents, flow, "splat", flow_scale=scale)
+    conditions = flow_conditions(latents, flow, (moved, coverage), flow_scale=scale)
     latent_flow = resize_flow(flow, (8, 8), mode="area")
-    splatted, coverage = forward_splat(latents, latent_flow)
     assert_close(conditions[:, :4], latents)
     assert_close(conditions[:, 4:6], scale * normalize_flow(latent_flow, "fixed")[0])
-    assert_close(conditions[:, 6:10], splatted)
+    assert_close(conditions[:, 6:10], moved)
     assert_close(conditions[:, 10:], coverage)
-    assert_close(flow_conditions(latents, flow, "concat", flow_scale=scale), conditions[:, :6])
+    assert_close(flow_conditions(latents, flow, flow_scale=scale), conditions[:, :6])
 
 
 def test_the_flow_enters_as_a_fraction_of_the_picture_at_any_resolution():
     latents = torch.zeros(1, 4, 8, 8)
     for size in (8, 64, 256):
         flow = flow_of(size, 0.25 * size, -0.5 * size)
-        channels = flow_conditions(latents, flow, "concat")[0, 4:]
+        channels = flow_conditions(latents, flow)[0, 4:]
         assert_close(channels, torch.tensor([0.25, -0.5]).view(2, 1, 1).expand(2, 8, 8))
 
 
-def test_splatted_latents_lie_where_the_flow_puts_them(generator):
-    latents = torch.randn(1, 4, 8, 8, generator=generator)
-    conditions = flow_conditions(latents, flow_of(64, 16, 0), "splat")  # two latent pixels to the right
-    assert_close(conditions[:, 6:10, :, 2:], latents[..., :-2])
-    assert conditions[:, 10, :, :2].max() == 0 and conditions[:, 10, :, 2:].min() == 1
+def test_without_motion_the_moved_latents_are_those_of_the_image(generator):
+    image = 2 * torch.rand(2, 3, 64, 64, generator=generator) - 1
+    autoencoder = tiny_autoencoder()
+    latents, coverage = move_and_encode(autoencoder, image, torch.zeros(2, 2, 64, 64))
+    assert_close(latents, encode(autoencoder, image))
+    assert coverage.shape == (2, 1, 8, 8) and coverage.min() == 1
+
+
+def test_moved_latents_are_those_of_the_moved_image(generator):
+    image = 2 * torch.rand(1, 3, 64, 128, generator=generator) - 1
+    autoencoder = tiny_autoencoder()
+    with torch.no_grad():
+        wanted = encode(autoencoder, image.roll(16, dims=3))
+        latents, coverage = move_and_encode(autoencoder, image, flow_of(1, 16, 0).expand(1, 2, 64, 128))
+    far = slice(10, None)  # beyond the reach of the hole at the left border
+    assert_close(latents[..., far], wanted[..., far])
+    assert coverage[..., :2].max() == 0 and coverage[..., 2:].min() == 1
+
+
+def test_the_faster_pixel_hides_the_slower():
+    image = torch.full((1, 3, 16, 16), -1.0)
+    flow = torch.zeros(1, 2, 16, 16)
+    image[..., :8], flow[:, 0, :, :8] = 1.0, 8.0
+    moved, _ = forward_splat(image, flow, mode="softmax", importance=flow.norm(dim=1, keepdim=True))
+    assert moved[..., 8:].min() > 0.99
+
+
+def test_holes_are_filled_from_around_them_and_nothing_else_changes(generator):
+    image = torch.rand(1, 3, 24, 17, generator=generator)
+    coverage = torch.ones(1, 1, 24, 17)
+    coverage[..., 5:20, 4:12] = 0
+    filled = fill_holes(torch.where(coverage > 0, image, -100.0), coverage)
+    known = coverage.expand_as(image) > 0
+    assert_close(filled[known], image[known])
+    assert filled.min() >= image.min() and filled.max() <= image.max()
+    one_colour = torch.where(coverage > 0, torch.full_like(image, 0.25), -100.0)
+    assert_close(fill_holes(one_colour, coverage), torch.full_like(image, 0.25))
 
 
 @pytest.mark.parametrize(("variant", "channels"), CHANNELS)

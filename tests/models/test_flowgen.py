@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from dragstudy.interpolation import interpolate_sparse
 from dragstudy.models.flowgen import FlowGen, PatchDiscriminator
 
 from ..tiny import tiny_flowgen
@@ -59,6 +60,40 @@ def test_skips_carry_activated_features_as_in_the_published_network(num_downs):
     flowgen = FlowGen(base_channels=4, num_downs=num_downs, norm_groups=2).eval()
     image, sparse = torch.rand(1, 3, 32, 32) * 2 - 1, torch.randn(1, 2, 32, 32)
     assert_close(flowgen(image, sparse), published(flowgen)(torch.cat([image, sparse], dim=1)))
+
+
+def drags_of(count: int = 6, size: int = 64) -> Tensor:
+    """Sparse flows in pixels, `(2, 2, size, size)`, with a few drags each."""
+    generator = torch.Generator().manual_seed(3)
+    sparse = torch.zeros(2, 2, size, size)
+    for one in sparse:
+        x, y = torch.randint(0, size, (2, count), generator=generator)
+        one[:, y, x] = 9 * torch.randn(2, count, generator=generator)
+    return sparse
+
+
+def test_with_a_prior_an_untrained_generator_is_the_thin_plate():
+    flowgen, sparse = tiny_flowgen(prior=True), drags_of()
+    assert_close(flowgen.predict(torch.rand(2, 3, 64, 64), sparse), interpolate_sparse(sparse))
+
+
+@torch.no_grad()
+def test_with_a_prior_twice_the_drags_are_twice_the_flow():
+    flowgen, sparse, image = tiny_flowgen(prior=True), drags_of(), torch.rand(2, 3, 64, 64)
+    nn.init.normal_(flowgen.ups[0].weight)
+    flow = flowgen.predict(image, sparse)
+    assert_close(flowgen.predict(image, 2 * sparse), 2 * flow)
+    assert (flow - interpolate_sparse(sparse)).abs().max() > 1
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_drags_and_flow_are_normalised_as_the_network_s_answer_is_brought_back(prior):
+    """A network that gave the normalised flow itself would predict the flow."""
+    flowgen, sparse = tiny_flowgen(prior), drags_of()
+    normed, flow = flowgen.normalize(sparse, 0.5 * sparse)
+    flowgen.forward = lambda image, given: flow if torch.equal(given, normed) else None
+    wanted = 0.5 * sparse if prior else sparse  # published: the size of the drags, whatever was learned
+    assert_close(flowgen.predict(torch.rand(2, 3, 64, 64), sparse), wanted)
 
 
 def test_a_saved_generator_gives_the_same_flow(tmp_path):

@@ -113,7 +113,7 @@ def test_conditions_of_the_three_rows_are_nothing_the_image_and_both(pipe):
     latents = pipe.encode_image([request()])
     assert not nothing.any() and not image[:, 4:].any()
     assert_close(image[:, :4], latents)
-    assert_close(both, flow_conditions(latents, flow, "concat", flow_scale=8.0))
+    assert_close(both, flow_conditions(latents, flow, flow_scale=8.0))
 
 
 def test_unscaled_image_latents_are_the_autoencoder_s_own(pipe):

@@ -12,18 +12,24 @@ from dragstudy.flow import backward_warp, pixel_grid, sample_at
 from dragstudy.models.backbone import NullPrompt, make_scheduler
 from dragstudy.models.flowdiffusion import flow_conditions
 from dragstudy.models.flowgen import PatchDiscriminator
-from dragstudy.training.augment import augment_colours, random_crop, random_flip
+from dragstudy.training.augment import (
+    MIRRORED_LANDMARKS,
+    augment_colours,
+    mirror_pairs,
+    random_crop,
+    random_flip,
+)
 from dragstudy.training.autoencoder import AutoencoderTask
 from dragstudy.training.backbone import BackboneTask, add_noise, diffusion_target, draw_timesteps
 from dragstudy.training.flowdiffusion import FlowDiffusionTask
-from dragstudy.training.flowgen import MIRRORED_LANDMARKS, FlowGenTask, mirror_pairs
+from dragstudy.training.flowgen import FlowGenTask
 
 from ..tiny import pair_batch, tiny_autoencoder, tiny_backbone, tiny_flowdiffusion, tiny_flowgen
 
 
 def latent_batch(count: int = 2) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    names = {"source_latents": 4, "target_latents": 4, "flow": 2}
+    names = {"source_latents": 4, "target_latents": 4, "moved_latents": 4, "coverage": 1, "flow": 2}
     return {name: torch.randn(count, channels, 8, 8, generator=generator) for name, channels in names.items()}
 
 
@@ -45,9 +51,9 @@ def flowdiffusion_task(variant: str = "concat") -> tuple[FlowDiffusionTask, dict
     return FlowDiffusionTask(unet, NullPrompt(), make_scheduler(), validation=latent_batch(3)), latent_batch()
 
 
-def flowgen_task(**options) -> tuple[FlowGenTask, dict]:
+def flowgen_task(prior: bool = False, **options) -> tuple[FlowGenTask, dict]:
     discriminator = PatchDiscriminator(base_channels=4, num_layers=3, norm_groups=2)
-    return FlowGenTask(tiny_flowgen(), discriminator, validation=pair_batch(3), **options), pair_batch()
+    return FlowGenTask(tiny_flowgen(prior), discriminator, validation=pair_batch(3), **options), pair_batch()
 
 
 TASKS = {
@@ -57,6 +63,7 @@ TASKS = {
     "flowdiffusion-splat": lambda: flowdiffusion_task("splat"),
     "flowgen": flowgen_task,
     "flowgen-l1": lambda: flowgen_task(reconstruction="l1"),
+    "flowgen-prior": lambda: flowgen_task(prior=True),
 }
 
 
@@ -248,7 +255,8 @@ def test_conditions_that_are_kept_are_the_pipeline_s(generator):
     task.drop_image = task.drop_flow = 0.0
     task.flow_scale = 8.0
     (conditions,) = task.conditions(batch, generator)
-    assert_close(conditions, flow_conditions(batch["source_latents"], batch["flow"], "splat", flow_scale=8.0))
+    moved = batch["moved_latents"], batch["coverage"]
+    assert_close(conditions, flow_conditions(batch["source_latents"], batch["flow"], moved, flow_scale=8.0))
 
 
 # Diffusion
