@@ -14,12 +14,20 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dragstudy.warping import backward_warp, forward_splat, invert_flow, pixel_grid, sample_at
+from dragstudy.warping import (
+    backward_warp,
+    fill_holes,
+    forward_splat,
+    invert_flow,
+    pixel_grid,
+    sample_at,
+)
 
 __all__ = [
     "backward_warp",
     "consistency_mask",
     "dequantize_flow",
+    "fill_holes",
     "flow_to_rgb",
     "forward_splat",
     "hold_anchors",

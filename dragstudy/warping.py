@@ -32,13 +32,17 @@ def pixel_grid(
 
 
 def sample_at(
-    image: Float[Tensor, "b c h w"], coords: Float[Tensor, "b 2 h2 w2"]
+    image: Float[Tensor, "b c h w"],
+    coords: Float[Tensor, "b 2 h2 w2"],
+    *,
+    mode: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Float[Tensor, "b c h2 w2"]:
-    """Read an image at real-valued positions: bilinear, clamped to the outermost pixel centres.
+    """Read an image at real-valued positions, clamped to the outermost pixel centres.
 
     Args:
         image: Any maps, shape `(b, c, h, w)`.
         coords: (x, y) positions in pixels of `image`, shape `(b, 2, h2, w2)`.
+        mode: `"bilinear"`, or `"bicubic"`, which is sharper and may overshoot.
 
     Returns:
         The values found there, shape `(b, c, h2, w2)`.
@@ -53,7 +57,7 @@ def sample_at(
     # grid_sample without aligned corners: -1 and 1 are the outer edges, -0.5 and w - 0.5 in pixels
     grid = (2 * coords.to(dtype) + 1) / size - 1
     sampled = F.grid_sample(
-        image.to(dtype), grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False
+        image.to(dtype), grid.permute(0, 2, 3, 1), mode=mode, padding_mode="border", align_corners=False
     )
     return sampled.to(image.dtype)
 
@@ -158,3 +162,31 @@ def forward_splat(
         covered = coverage > 1e-6
         total = torch.where(covered, total / torch.where(covered, arrived_weight, 1), 0)
     return total.to(image.dtype), coverage.clamp(0, 1).to(image.dtype)
+
+
+def fill_holes(image: Float[Tensor, "b c h w"], weight: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
+    """Keep an image where its weight is 1, continue it smoothly where it is 0.
+
+    Pull-push (Gortler et al. 1996, The Lumigraph, Sec. 3.4): what is missing is taken from an image of half
+    the size, which is itself made of the values there are, and so on.
+
+    Args:
+        image: Any maps, shape `(b, c, h, w)`.
+        weight: In [0, 1], such as the coverage of `forward_splat`, shape `(b, 1, h, w)`.
+
+    Returns:
+        The filled image, shape `(b, c, h, w)`; zero if all weights are.
+
+    Example:
+        >>> image, weight = torch.tensor([[5.0, 0.0, 7.0, 7.0]] * 2), torch.tensor([[1.0, 0.0, 1.0, 1.0]] * 2)
+        >>> fill_holes(image[None, None], weight[None, None])[0, 0, 0].tolist()
+        [5.0, 5.5, 7.0, 7.0]
+    """
+    h, w = image.shape[-2:]
+    if h == w == 1:
+        return weight * image
+    half = ((h + 1) // 2, (w + 1) // 2)
+    there = F.interpolate(weight, half, mode="area")
+    means = F.interpolate(weight * image, half, mode="area") / there.clamp_min(1e-6)
+    missing = F.interpolate(fill_holes(means, (2 * there).clamp(max=1)), (h, w), mode="bilinear")
+    return torch.lerp(missing, image, weight)

@@ -12,6 +12,7 @@ from dragstudy.flow import (
     backward_warp,
     consistency_mask,
     dequantize_flow,
+    fill_holes,
     flow_to_rgb,
     forward_splat,
     hold_anchors,
@@ -336,3 +337,19 @@ def test_golden_number():
     flow = random_flow(16, 16)
     splatted, coverage = forward_splat(random_image(16, 16), flow)
     assert f"{splatted.sum():.2f} {coverage.sum():.2f}" == "358.44 146.91"
+
+
+def test_holes_are_filled_from_around_them_and_nothing_else_changes():
+    image = random_image(24, 17)
+    coverage = torch.ones(1, 1, 24, 17)
+    coverage[..., 5:20, 4:12] = 0
+    filled = fill_holes(torch.where(coverage > 0, image, -100.0), coverage)
+    known = coverage.expand_as(image) > 0
+    torch.testing.assert_close(filled[known], image[known])
+    assert filled.min() >= image.min() and filled.max() <= image.max()
+    one_colour = torch.where(coverage > 0, torch.full_like(image, 0.25), -100.0)
+    torch.testing.assert_close(fill_holes(one_colour, coverage), torch.full_like(image, 0.25))
+
+
+def test_nothing_fills_what_has_no_surroundings():
+    assert not fill_holes(random_image(37, 50), torch.zeros(1, 1, 37, 50)).any()

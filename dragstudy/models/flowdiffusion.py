@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dragstudy.flow import forward_splat, normalize_flow, resize_flow
+from dragstudy.flow import fill_holes, forward_splat, normalize_flow, resize_flow
 from dragstudy.models.autoencoder import encode
 
 FlowVariant = Literal["concat", "splat"]
@@ -83,18 +83,6 @@ def move_and_encode(autoencoder: nn.Module, image: Tensor, flow: Tensor) -> tupl
     moved, coverage = forward_splat(image.float(), flow, mode="softmax", importance=length)
     latents = encode(autoencoder, fill_holes(moved, coverage).to(image).contiguous()).float()
     return latents, F.adaptive_avg_pool2d(coverage, tuple(latents.shape[-2:]))
-
-
-def fill_holes(image: Tensor, coverage: Tensor) -> Tensor:
-    """Fill what is not covered from ever coarser means of what is around it; `(b, c, h, w)`."""
-    if min(image.shape[-2:]) == 1 or coverage.amin() >= 1:
-        return image
-    covered = coverage.clamp(0, 1)
-    weight = F.avg_pool2d(covered, 2, ceil_mode=True)
-    mean = F.avg_pool2d(image * covered, 2, ceil_mode=True) / weight.clamp_min(1e-6)
-    around = fill_holes(mean, (4 * weight).clamp(0, 1))
-    around = F.interpolate(around, size=tuple(image.shape[-2:]), mode="bilinear", align_corners=False)
-    return covered * image + (1 - covered) * around
 
 
 def flow_conditions(

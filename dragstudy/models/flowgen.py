@@ -4,6 +4,8 @@ InstantDrag, Sec. 3.1.1. The generator is a U-Net of 4x4 convolutions that halve
 with GroupNorm; the discriminator judges patches of `[image, sparse flow, dense flow]`.
 """
 
+import math
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -12,6 +14,8 @@ from torch.nn import functional as F
 
 from dragstudy.flow import normalize_flow, rescale_to_drags
 from dragstudy.interpolation import interpolate_sparse, spread_drags
+
+EVERYBODY = 4.0  # logit of the mask before training, where it counts as 1
 
 
 class FlowGen(ModelMixin, ConfigMixin):
@@ -28,10 +32,11 @@ class FlowGen(ModelMixin, ConfigMixin):
         num_downs: How often the resolution is halved.
         norm_groups: Groups of every GroupNorm.
         dropout: Rate in the decoder levels that have the full number of channels, except the innermost.
-        prior: Start from the thin plate through the drags, and learn where it holds and what is missing:
-            `flow = 2 sigmoid(gate) * plate + residual`. It also sees the plate and the drags' weighted mean
-            (`dragstudy.interpolation`), in four more channels. Untrained it is the thin plate itself. Not in
-            the paper, whose generator has weeks to learn to spread drags.
+        prior: Start from the thin plate through the drags and learn what is missing, and who moves:
+            `flow = person * (plate + residual)`, with a mask `person` in [0, 1] that training shows the
+            object's. It also sees the plate and the drags' weighted mean (`dragstudy.interpolation`), in four
+            more channels. Untrained it is the thin plate itself. Not in the paper, whose generator has days
+            to learn to spread drags.
     """
 
     @register_to_config
@@ -93,12 +98,15 @@ class FlowGen(ModelMixin, ConfigMixin):
             return rescale_to_drags(flow, sparse_flow.to(flow))
         return flow * _largest(sparse_flow).to(flow)
 
-    def forward(self, image: Tensor, sparse_flow: Tensor) -> Tensor:
+    def forward(
+        self, image: Tensor, sparse_flow: Tensor, *, return_person: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Predict a dense flow.
 
         Args:
             image: `(b, 3, h, w)` in [-1, 1].
             sparse_flow: `(b, 2, h, w)`, as `normalize` gives it, zero where there is no drag.
+            return_person: With a prior, also return the logits of its mask, `(b, 1, h, w)`.
 
         Returns:
             `(b, 2, h, w)`, normalised; without a prior in [-1, 1].
@@ -118,7 +126,9 @@ class FlowGen(ModelMixin, ConfigMixin):
             x = self.dropouts[level](self.up_norms[level](self.ups[level](x)))
         if not self.config.prior:
             return torch.tanh(x)
-        return 2 * x[:, 2:].sigmoid() * plate + x[:, :2]
+        logits = x[:, 2:].float() + EVERYBODY
+        flow = logits.sigmoid() * (1 + math.exp(-EVERYBODY)) * (plate + x[:, :2])
+        return (flow, logits) if return_person else flow
 
 
 def _largest(sparse_flow: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor
 from dragstudy.drags import DragInstruction
 from dragstudy.flow import resize_flow
 from dragstudy.images import Fit, composite, load_image, to_pil, to_tensor
-from dragstudy.pipelines.detail import compose
+from dragstudy.models.autoencoder import decode, encode
+from dragstudy.pipelines.detail import compose, transfer
 
 
 @dataclass
@@ -97,6 +98,15 @@ class DragPipeline(DiffusionPipeline):
         width, height = requests[0].fit.working_size
         return resize_flow(flow.float(), (height, width))
 
+    def reconstruct(self, requests: Sequence[Request]) -> Tensor:
+        """The working images through the autoencoder and back, `(b, 3, h, w)` in [0, 1].
+
+        `finish` wants it for `detail="transfer"`.
+        """
+        images = 2 * torch.cat([request.working_image for request in requests]) - 1
+        latents = encode(self.autoencoder, images.to(self._execution_device, self.autoencoder.dtype))
+        return (decode(self.autoencoder, latents).float().cpu() / 2 + 0.5).clamp(0, 1)
+
     def finish(
         self,
         requests: Sequence[Request],
@@ -105,18 +115,23 @@ class DragPipeline(DiffusionPipeline):
         output_type: str,
         return_dict: bool,
         detail: str = "none",
+        reconstructed: Tensor | None = None,
     ) -> DragPipelineOutput | tuple:
         """Bring edited images `(b, 3, h, w)` in [0, 1] and flow `(b, 2, h, w)` back to the photographs.
 
-        With `detail="compose"` the moved photograph itself is kept where it is visible. Where a mask forbids
-        change, the photograph's own pixels are returned.
+        `detail` is that of `dragstudy.pipelines.detail` and needs the flow; `"transfer"` needs what
+        `reconstruct` gives, too. Where a mask forbids change, the photograph's own pixels are returned.
         """
         images = []
         for k, (request, result) in enumerate(zip(requests, edited, strict=True)):
             image = request.fit.image_back(result)
-            if detail == "compose":
-                photo_flow = request.fit.flow_back(flow[k : k + 1])
-                image = to_pil(compose(to_tensor(request.image), to_tensor(image), photo_flow))
+            if detail != "none":
+                photo, large = to_tensor(request.image), to_tensor(image)
+                if detail == "transfer":
+                    copy = to_tensor(request.fit.image_back(reconstructed[k]))
+                    image = to_pil(transfer(photo, large, copy, flow[k : k + 1]))
+                else:
+                    image = to_pil(compose(photo, large, flow[k : k + 1]))
             if request.drags.mask is not None:
                 image = composite(request.image, image, request.drags.mask)
             images.append(_as_type(image, output_type))

@@ -40,6 +40,7 @@ class FlowGenTask:
         if reconstruction not in ("l1", "l2"):
             raise ValueError(f"reconstruction must be 'l1' or 'l2', got {reconstruction!r}")
         self.networks, self.plain_generator = {"generator": generator}, generator
+        self.asked = {"return_person": True} if generator.config.prior else {}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
         self.sampler = sampler_config(sampler) if isinstance(sampler, str) else sampler
@@ -56,9 +57,15 @@ class FlowGenTask:
         normalize = self.plain_generator.normalize
         for _ in range(self.generator_updates):
             sparse, flow = normalize(self.sample_sparse(batch, generator), batch["flow"] * batch["mask"])
-            fake = self.networks["generator"](image, sparse)
-            distance = self.distance(fake.float(), flow)
-            loss, logs = self.reconstruction_weight * distance, {"distance": distance}
+            # a flow much larger than its drags would count more than all others
+            excess = flow.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1)
+            fake, logs, loss = self.networks["generator"](image, sparse, **self.asked), {}, 0.0
+            if self.asked:
+                fake, person = fake
+                logs["person"] = loss = F.binary_cross_entropy_with_logits(person, batch["mask"])
+            flow, fake = flow / excess, fake.float() / excess
+            logs["distance"] = self.distance(fake, flow)
+            loss = loss + self.reconstruction_weight * logs["distance"]
             if "discriminator" in self.networks:
                 logits = self.networks["discriminator"](image, sparse, fake)
                 logs["adversarial"] = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))

@@ -9,7 +9,6 @@ from dragstudy.models.autoencoder import encode, make_autoencoder
 from dragstudy.models.flowdiffusion import (
     condition_channels,
     drop_flow,
-    fill_holes,
     flow_conditions,
     flow_variant,
     make_flowdiffusion,
@@ -111,18 +110,6 @@ def test_the_faster_pixel_hides_the_slower():
     image[..., :8], flow[:, 0, :, :8] = 1.0, 8.0
     moved, _ = forward_splat(image, flow, mode="softmax", importance=flow.norm(dim=1, keepdim=True))
     assert moved[..., 8:].min() > 0.99
-
-
-def test_holes_are_filled_from_around_them_and_nothing_else_changes(generator):
-    image = torch.rand(1, 3, 24, 17, generator=generator)
-    coverage = torch.ones(1, 1, 24, 17)
-    coverage[..., 5:20, 4:12] = 0
-    filled = fill_holes(torch.where(coverage > 0, image, -100.0), coverage)
-    known = coverage.expand_as(image) > 0
-    assert_close(filled[known], image[known])
-    assert filled.min() >= image.min() and filled.max() <= image.max()
-    one_colour = torch.where(coverage > 0, torch.full_like(image, 0.25), -100.0)
-    assert_close(fill_holes(one_colour, coverage), torch.full_like(image, 0.25))
 
 
 @pytest.mark.parametrize(("variant", "channels"), CHANNELS)
