@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from dragstudy.drags import DragInstruction
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANY = 12  # more drags than this are drawn as lines and dots
+FIELD = "#F0E442"  # of a field of arrows
 LABEL_WIDTH = 0.9  # inches beside a sheet for the names of its rows
 
 
@@ -87,6 +90,79 @@ def flow_sheet(
     _show_wheel(axes[0, -1], longest)
     for ax in axes[1:, -1]:
         ax.set_visible(False)
+    return fig
+
+
+@styled
+def match_sheet(
+    pairs: Sequence[Mapping[str, Any]],
+    found: Mapping[str, Sequence[np.ndarray]],
+    *,
+    title: str = "",
+    points: Sequence[int] = range(68),
+) -> Figure:
+    """Show where methods find the landmarks of one frame in another: one pair a row, one method a column.
+
+    Every landmark has its colour. In a method's column a dot is where it is found, and a line leads from
+    there to where it is.
+
+    Args:
+        pairs: Items with `source`, `target`, `landmarks` and `target_landmarks`, see `PairDataset`.
+        found: By the name of a method, for each pair what `match_features` gave for `points`, `(n, 2)`.
+        title: The message.
+        points: Indices of the landmarks that were sought.
+    """
+    names = ["source", "target", *found]
+    fig, axes = _sheet([""] * len(pairs), len(names), title, 2.0, pairs[0]["source"])
+    colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(points)))
+    for number, (row, pair) in enumerate(zip(axes, pairs, strict=True)):
+        handles, truth = (pair[name][list(points)] for name in ("landmarks", "target_landmarks"))
+        for ax, name in zip(row, names, strict=True):
+            _show(ax, pair["source" if name == "source" else "target"], "" if number else name)
+            dots = {"source": handles, "target": truth}.get(name)
+            if dots is None:
+                dots = found[name][number]
+                lines = np.stack([dots, truth], axis=1)
+                ax.add_collection(LineCollection(lines, colors=colors, linewidths=0.8, alpha=0.8))
+            ax.scatter(*np.asarray(dots).T, s=7, c=colors, edgecolors="black", linewidths=0.3, zorder=3)
+    return fig
+
+
+@styled
+def drag_sheet(
+    rows: Mapping[str, Sequence[AnyImage]],
+    columns: Sequence[str],
+    drags: Mapping[str, Sequence[DragInstruction | None]],
+    flows: Mapping[str, Sequence[Tensor]] | None = None,
+    *,
+    faces: Sequence[np.ndarray] = (),
+    title: str = "",
+    side: float = 2.0,
+) -> Figure:
+    """Show a table of images, each with its own drags on it and, if given, the flow as a field of arrows.
+
+    Drags are thin arrows without dots, so that little of the picture is hidden.
+
+    Args:
+        rows: Images of one size by the name of their row.
+        columns: What stands above each column.
+        drags: By the name of a row, the drags of each of its images, or None; a row may be absent.
+        flows: The same of flows in pixels, `(2, h, w)` or `(1, 2, h, w)`; arrows have their true length.
+        faces: For each column the landmarks `(68, 2)` that its pictures are cropped around; empty: no crop.
+        title: The message.
+        side: Width of an image in inches, at most; narrower where there are many columns.
+    """
+    fig, axes = _sheet(list(rows), len(columns), title, side, next(iter(rows.values()))[0])
+    for number, (name, images) in enumerate(rows.items()):
+        for place, (image, column) in enumerate(zip(images, columns, strict=True)):
+            ax = axes[number, place]
+            _show(ax, image, "" if number else column)
+            if flows and name in flows:
+                _draw_field(ax, flows[name][place])
+            if name in drags and drags[name][place] is not None:
+                _draw_arrows(ax, drags[name][place])
+            if len(faces):
+                _zoom(ax, faces[place])
     return fig
 
 
@@ -233,6 +309,38 @@ def _draw_drags(ax: Axes, request: DragInstruction) -> None:
         return
     ax.plot(*np.stack([handles, targets]).transpose(2, 0, 1), color=TARGET, linewidth=1)
     ax.scatter(*handles.T, s=5, color=HANDLE, zorder=3)
+
+
+def _draw_arrows(ax: Axes, request: DragInstruction) -> None:
+    """A thin white arrow a drag."""
+    outline = [withStroke(linewidth=2.4, foreground="black")]
+    arrow = {"arrowstyle": "-|>", "color": "white", "lw": 1.2, "mutation_scale": 6, "path_effects": outline}
+    arrow |= {"shrinkA": 0, "shrinkB": 0}
+    for handle, target in zip(request.handle_points, request.target_points, strict=True):
+        ax.annotate("", target, handle, arrowprops=arrow, annotation_clip=True)
+
+
+def _zoom(ax: Axes, landmarks: np.ndarray) -> None:
+    """Show the square around a face, twice as large as the box of its landmarks but inside the picture."""
+    low, high = np.asarray(landmarks).min(axis=0), np.asarray(landmarks).max(axis=0)
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    size = np.array([right - left, bottom - top])
+    side = min(2 * (high - low).max(), *size)
+    start = np.clip((low + high - side) / 2 - (0, 0.1 * side), (left, top), size - side + (left, top))
+    ax.set(xlim=(start[0], start[0] + side), ylim=(start[1] + side, start[1]))
+
+
+def _draw_field(ax: Axes, flow: Tensor, per_side: int = 16) -> None:
+    """Arrows of a flow's own length on a regular grid; a dot where it moves by less than half a pixel."""
+    u, v = flow.reshape(2, *flow.shape[-2:]).cpu().numpy()
+    step = max(u.shape) / per_side
+    y, x = (np.arange(step / 2, length, step).astype(int) for length in u.shape)
+    x, y = (grid.ravel() for grid in np.meshgrid(x, y))
+    u, v = u[y, x], v[y, x]
+    moving = np.hypot(u, v) >= 0.5
+    ax.scatter(x[~moving], y[~moving], s=1, color="white", alpha=0.5, linewidths=0)
+    lengths = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006, "headwidth": 4}
+    ax.quiver(x[moving], y[moving], u[moving], v[moving], color=FIELD, **lengths)
 
 
 def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:

@@ -171,7 +171,8 @@ def _inputs(root: Path) -> dict[str, str]:
     return {
         "library": tree_sha256(Path(__file__).parent, (".py", ".js", ".css")),
         "assets": tree_sha256(root / "data", ("assets.toml",)),
-        "weights": tree_sha256(root / "data" / "weights"),
+        # not the cards, which quote the results; the logs, since notebooks draw them
+        "weights": tree_sha256(root / "data" / "weights", (".safetensors", "config.json", "metrics.jsonl")),
     }
 
 

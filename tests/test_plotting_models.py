@@ -97,3 +97,41 @@ def test_dots_stand_in_the_order_of_the_table_and_share_its_reference():
         assert dots[2].get_color() == "red"
         assert np.isclose(ax.lines[-1].get_xdata()[0], 2.0)
     assert [tick.get_text() for tick in fig.axes[0].get_yticklabels()] == list(table.index)
+
+
+def test_a_match_sheet_leads_from_what_was_found_to_the_truth(image, generator):
+    landmarks = SIZE * torch.rand(68, 2, generator=generator)
+    pair = {
+        "source": image,
+        "target": image,
+        "landmarks": landmarks,
+        "target_landmarks": landmarks + 2,
+    }
+    found = {"mine": [landmarks[[3, 5]].numpy()] * 2}
+    fig = plotting_models.match_sheet([pair, pair], found, points=[3, 5])
+    assert [ax.get_title() for ax in fig.axes] == ["source", "target", "mine", "", "", ""]
+    _, _, mine = fig.axes[:3]
+    lines, dots = mine.collections
+    assert np.allclose(dots.get_offsets(), landmarks[[3, 5]])
+    ends = np.array([path.vertices for path in lines.get_paths()])
+    assert np.allclose(ends, torch.stack([landmarks, landmarks + 2], dim=1)[[3, 5]])
+
+
+def test_a_drag_sheet_draws_each_tile_s_own_drags_and_field(image):
+    points = np.array([[10.0, 10.0]])
+    one, two = (DragInstruction(points, points + [[length, 0]]) for length in (4, 8))
+    flow = torch.zeros(2, SIZE, SIZE)
+    flow[0, :, : SIZE // 2] = 3
+    rows = {"source": [image, image], "edit": [image, image]}
+    fig = plotting_models.drag_sheet(rows, ["a", "b"], {"edit": [one, two]}, {"source": [flow, flow[None]]})
+    source, _, edit, other = fig.axes
+    assert not source.texts and [ax.texts[0].xy[0] for ax in (edit, other)] == [14, 18]
+    field = source.collections[-1]
+    assert np.allclose(field.U, 3) and (field.X < SIZE / 2).all() and not edit.collections
+
+
+def test_a_drag_sheet_crops_to_faces_inside_the_picture(image):
+    landmarks = np.array([[0.0, 0.0], [8.0, 12.0]])
+    fig = plotting_models.drag_sheet({"edit": [image]}, ["a"], {}, faces=[landmarks])
+    (left, right), (bottom, top) = fig.axes[0].get_xlim(), fig.axes[0].get_ylim()
+    assert (left, top) == (-0.5, -0.5) and right - left == bottom - top == 24

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -25,6 +26,13 @@ from dragstudy.progress import progress
 
 METRICS = ("psnr", "ssim", "lpips", "landmark_distance", "background_change", "seconds")
 DO_NOTHING = "do nothing"
+RESAMPLES = 2000  # of a bootstrap
+SINGLE_DRAGS = {  # name: (landmark, where to, in distances between the outer corners of the eyes)
+    "mouth corner": (48, (-0.12, -0.12)),
+    "brow": (19, (0.0, -0.15)),
+    "chin": (8, (0.0, 0.2)),
+    "nose": (30, (0.25, 0.0)),
+}
 
 Item = Mapping[str, Any]
 Drags = tuple[np.ndarray, np.ndarray]
@@ -56,6 +64,17 @@ def flow_drags(item: Item, points: Sequence[int] = range(68)) -> DragInstruction
     x, y = x[on_person], y[on_person]
     handles = torch.stack([x, y], dim=1)
     return DragInstruction(handles.numpy(), (handles + item["flow"][:, y, x].T).numpy())
+
+
+def single_drag(item: Item, name: str) -> DragInstruction:
+    """One drag of `SINGLE_DRAGS` on the source of a pair; its length goes with the size of the face.
+
+    A mouth corner goes up and outwards, a brow up, the chin down, the nose to the right of the picture.
+    """
+    index, direction = SINGLE_DRAGS[name]
+    points = np.asarray(item["landmarks"], dtype=np.float64)
+    handle = points[[index]]
+    return DragInstruction(handle, handle + np.linalg.norm(points[45] - points[36]) * np.array(direction))
 
 
 def evaluate_edits(
@@ -166,8 +185,8 @@ def measure_edit(
     people = torch.maximum(item["mask"], item["target_mask"])[None]
     distance = float("nan")
     if detector is not None:
-        frame = (image[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        distance = landmark_distance(frame, np.asarray(item["target_landmarks"], np.float64), detector)
+        landmarks = np.asarray(item["target_landmarks"], np.float64)
+        distance = landmark_distance(_frame(image), landmarks, detector)
     return {
         "psnr": psnr(image, target).item(),
         "ssim": ssim(image, target).item(),
@@ -177,8 +196,38 @@ def measure_edit(
     }
 
 
+def face_region(landmarks: Any, size: tuple[int, int]) -> Tensor:
+    """The convex hull of a face's landmarks `(68, 2)`, boolean `(h, w)` of a picture of `size` `(h, w)`."""
+    hull = cv2.convexHull(np.asarray(landmarks).round().astype(np.int32))
+    return torch.from_numpy(cv2.fillConvexPoly(np.zeros(size, np.uint8), hull, 1)) > 0
+
+
+def dragged_share(
+    image: Tensor, item: Item, name: str, detector: Callable[[np.ndarray], np.ndarray | None]
+) -> tuple[float, float]:
+    """How far the landmark of a `single_drag` went of the way that was asked, and how far it is from its end.
+
+    Args:
+        image: Edited source, `(1, 3, h, w)` in [0, 1].
+        item: The pair; only its source counts.
+        name: Key of `SINGLE_DRAGS`.
+        detector: Face landmarks of a frame, see `landmark_distance`.
+
+    Returns:
+        Share of the way along the drag (1: all of it; may be negative or more than 1), and distance to the
+        drag's target in pixels; NaN without a face.
+    """
+    found = detector(_frame(image))
+    if found is None:
+        return float("nan"), float("nan")
+    drag, landmark = single_drag(item, name), found[SINGLE_DRAGS[name][0]]
+    asked = drag.displacements[0]
+    went = landmark - drag.handle_points[0]
+    return float(went @ asked / (asked @ asked)), float(np.linalg.norm(went - asked))
+
+
 def bootstrap_interval(
-    values: Any, *, generator: torch.Generator, confidence: float = 0.95, resamples: int = 2000
+    values: Any, *, generator: torch.Generator, confidence: float = 0.95, resamples: int = RESAMPLES
 ) -> tuple[float, float, float]:
     """Mean of some values, and the percentile bootstrap interval of it (Efron 1979).
 
@@ -259,9 +308,7 @@ def margins(
     Raises:
         ValueError: If the frame has no such baseline.
     """
-    if baseline not in set(frame["method"]):
-        raise ValueError(f"baseline must be one of {sorted(set(frame['method']))}, got {baseline!r}")
-    wide = _by_pair(frame, metrics)
+    wide = _with_baseline(frame, baseline, metrics)
     rows = [
         _interval_row(method, name, wide.loc[method, name] - wide.loc[baseline, name], confidence, seed)
         for method in frame["method"].unique()
@@ -269,6 +316,94 @@ def margins(
         for name in metrics
     ]
     return pd.DataFrame(rows)
+
+
+def shares(
+    frame: pd.DataFrame,
+    baseline: str = DO_NOTHING,
+    *,
+    metrics: Sequence[str] = ("landmark_distance",),
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean of each method as a share of a baseline's mean on the same pairs, with its bootstrap interval.
+
+    Pairs that lack the metric in either (no face was found) do not count in either mean.
+
+    Args:
+        frame: As in `summarize`.
+        baseline: Name of the method whose mean is 1.
+        metrics: Columns to compare.
+        confidence: Of the intervals; pairs are resampled, and both means taken over the same ones.
+        seed: Of the resamples.
+
+    Returns:
+        As `summarize`, of the ratio of the two means.
+
+    Raises:
+        ValueError: If the frame has no such baseline.
+    """
+    wide = _with_baseline(frame, baseline, metrics)
+    rows = []
+    for method in frame["method"].unique():
+        for name in () if method == baseline else metrics:
+            both = pd.concat([wide.loc[method, name], wide.loc[baseline, name]], axis=1).dropna()
+            rows.append({"method": method, "metric": name, "n": len(both)} | _ratio(both, confidence, seed))
+    return pd.DataFrame(rows)
+
+
+def interval_table(table: pd.DataFrame, digits: int | Mapping[str, int] = 2) -> pd.DataFrame:
+    """Means with their intervals as text, `mean [low, high]`: one row a method, one column a metric.
+
+    Args:
+        table: What `summarize`, `margins` or `shares` gave.
+        digits: Decimals, or decimals by metric.
+
+    Returns:
+        Methods and metrics in the order in which they first come.
+    """
+    texts: dict[str, dict[str, str]] = {}
+    for row in table.to_dict("records"):
+        places = digits if isinstance(digits, int) else digits[row["metric"]]
+        mean, low, high = (f"{row[name]:.{places}f}" for name in ("mean", "low", "high"))
+        texts.setdefault(row["metric"], {})[row["method"]] = f"{mean} [{low}, {high}]"
+    return pd.DataFrame(texts).loc[table["method"].unique()].rename_axis("method")
+
+
+def bar(
+    claim: str,
+    measured: Mapping[str, float],
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    sure: bool = False,
+) -> dict[str, Any]:
+    """Hold a measured mean, with its interval, against a bar that was set before.
+
+    Args:
+        claim: The bar in words.
+        measured: `mean`, `low` and `high`, such as a row of `summarize`, `margins` or `shares`.
+        above: The bar, where more is better; either this or `below`.
+        below: The bar, where less is better.
+        sure: Whether the whole interval must be beyond the bar, not the mean alone.
+
+    Returns:
+        A row of a table: `bar`, `measured`, `judged by` (mean or interval) and `holds`, False for NaN.
+
+    Raises:
+        ValueError: If both or neither of `above` and `below` are given.
+
+    Example:
+        >>> bar("wins", {"mean": 2.0, "low": -1.0, "high": 5.0}, above=0, sure=True)["holds"]
+        False
+    """
+    if (above is None) == (below is None):
+        raise ValueError(f"a bar needs one of above and below, got {above} and {below}")
+    mean, low, high = (float(measured[name]) for name in ("mean", "low", "high"))
+    holds = (low if sure else mean) >= above if below is None else (high if sure else mean) <= below
+    text = f"{mean:.3g} [{low:.3g}, {high:.3g}]" if low != high else f"{mean:.3g}"
+    judged = "interval" if sure else "mean"
+    return {"bar": claim, "measured": text, "judged by": judged, "holds": bool(holds)}
 
 
 def _edit(edit: Edit, item: Item, points: Drags, generator: torch.Generator, options: dict) -> Tensor:
@@ -281,9 +416,32 @@ def _edit(edit: Edit, item: Item, points: Drags, generator: torch.Generator, opt
     return to_tensor(load_image(image))
 
 
+def _frame(image: Tensor) -> np.ndarray:
+    """The first of some images `(b, 3, h, w)` in [0, 1] as uint8 `(h, w, 3)`."""
+    return (image[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _with_baseline(frame: pd.DataFrame, baseline: str, metrics: Sequence[str]) -> pd.DataFrame:
+    if baseline not in set(frame["method"]):
+        raise ValueError(f"baseline must be one of {sorted(set(frame['method']))}, got {baseline!r}")
+    return _by_pair(frame, metrics)
+
+
 def _by_pair(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """One row a method and pair: several seeds of one pair are no further evidence, so they are averaged."""
     return frame.groupby(["method", "key"], sort=False)[list(metrics)].mean()
+
+
+def _ratio(both: pd.DataFrame, confidence: float, seed: int) -> dict[str, float]:
+    """Ratio of the means of two columns, and its interval over resampled rows."""
+    if not len(both):
+        return dict.fromkeys(("mean", "low", "high"), float("nan"))
+    values, generator = torch.from_numpy(both.to_numpy(np.float64)), torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(values), (RESAMPLES, len(values)), generator=generator)
+    means = values[rows].mean(dim=1)
+    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    low, high = (means[:, 0] / means[:, 1]).quantile(ends).tolist()
+    return {"mean": (values[:, 0].mean() / values[:, 1].mean()).item(), "low": low, "high": high}
 
 
 def _interval_row(

@@ -17,12 +17,19 @@ from dragstudy.images import Fit, load_image, to_pil
 from dragstudy.metrics.evaluate import (
     DO_NOTHING,
     METRICS,
+    SINGLE_DRAGS,
+    bar,
     bootstrap_interval,
+    dragged_share,
     evaluate_edits,
     evaluate_methods,
+    face_region,
+    interval_table,
     landmark_drags,
     margins,
     measure_edit,
+    shares,
+    single_drag,
     summarize,
 )
 from dragstudy.pipelines import WarpPipeline
@@ -142,6 +149,53 @@ def test_drags_are_landmarks_that_lie_in_both_frames():
     assert landmark_drags(wide, [0, 1])[0].tolist() == [[80, 5]]
 
 
+# Single drags
+
+
+def face() -> dict:
+    """A pair whose landmarks lie on a circle, so that the outer corners of the eyes are apart."""
+    item = pairs(1)[0]
+    angles = torch.linspace(0, 2 * torch.pi, 69)[:68]
+    item["landmarks"] = 32 + 10 * torch.stack([angles.cos(), angles.sin()], dim=1)
+    return item
+
+
+@pytest.mark.parametrize("name", SINGLE_DRAGS)
+def test_a_single_drag_starts_at_its_landmark_and_grows_with_the_face(name):
+    item, (index, direction) = face(), SINGLE_DRAGS[name]
+    drag = single_drag(item, name)
+    np.testing.assert_allclose(drag.handle_points, item["landmarks"][[index]].double())
+    eyes = (item["landmarks"][45] - item["landmarks"][36]).norm().item()
+    np.testing.assert_allclose(drag.displacements[0], eyes * np.array(direction), rtol=1e-6)
+    larger = single_drag(item | {"landmarks": 2 * item["landmarks"]}, name)
+    np.testing.assert_allclose(larger.displacements, 2 * drag.displacements, rtol=1e-6)
+
+
+def test_the_dragged_share_is_measured_along_the_drag():
+    item = face()
+    image, points = item["source"][None], item["landmarks"].double().numpy()
+    step = single_drag(item, "nose").displacements[0]
+    length = np.linalg.norm(step)
+
+    def found(move):
+        return dragged_share(image, item, "nose", lambda frame: points + move)
+
+    assert found(step) == pytest.approx((1, 0))
+    assert found(0 * step) == pytest.approx((0, length))
+    assert found(-step) == pytest.approx((-1, 2 * length))
+    aside = 3 * np.array([-step[1], step[0]]) / length
+    assert found(step + aside) == pytest.approx((1, 3))
+    assert all(np.isnan(dragged_share(image, item, "nose", lambda frame: None)))
+
+
+def test_the_face_region_is_inside_its_landmarks():
+    item = face()
+    region = face_region(item["landmarks"], (64, 80))
+    assert region.shape == (64, 80) and region.dtype == torch.bool
+    assert region[32, 32] and not region[32, 48] and not region[10, 10]
+    assert region.sum().item() == pytest.approx(torch.pi * 10.5**2, rel=0.05)  # pixels on the rim count
+
+
 # Intervals
 
 
@@ -225,6 +279,53 @@ def test_margins_are_taken_pair_by_pair():
 def test_margins_need_their_baseline():
     with pytest.raises(ValueError, match="'do nothing'"):
         margins(table(a=[1.0]), metrics=["psnr"])
+
+
+def test_shares_are_ratios_of_means_on_the_pairs_that_have_both():
+    frame = table(still=[1.0, 3.0, 8.0], half=[0.5, 1.5, 9.0])
+    frame.loc[5, "psnr"] = np.nan  # no face was found in the last edit
+    share = shares(frame, "still", metrics=["psnr"])
+    assert share[["method", "metric", "n"]].values.tolist() == [["half", "psnr", 2]]
+    assert share.loc[0, ["mean", "low", "high"]].tolist() == pytest.approx([0.5] * 3)
+    uneven = shares(table(still=[1.0, 3.0], other=[1.0, 1.0]), "still", metrics=["psnr"])
+    assert uneven.loc[0, "mean"] == 0.5  # not the mean of the ratios
+    assert uneven.loc[0, "low"] == pytest.approx(1 / 3) and uneven.loc[0, "high"] == 1
+    assert np.isnan(shares(table(still=[np.nan], a=[1.0]), "still", metrics=["psnr"]).loc[0, "mean"])
+    with pytest.raises(ValueError, match="'do nothing'"):
+        shares(table(a=[1.0]), metrics=["psnr"])
+
+
+def test_an_interval_table_keeps_the_order_and_the_digits():
+    summary = summarize(table(b=[1.0, 1.0], a=[2.0, 2.0]), metrics=("psnr", "lpips"))
+    text = interval_table(summary, {"psnr": 1, "lpips": 2})
+    assert list(text.index) == ["b", "a"] and list(text.columns) == ["psnr", "lpips"]
+    assert text.loc["a", "psnr"] == "2.0 [2.0, 2.0]" and text.loc["b", "lpips"] == "0.50 [0.50, 0.50]"
+
+
+@pytest.mark.parametrize(
+    ("limits", "holds"),
+    [
+        ({"above": 0}, True),
+        ({"above": 0, "sure": True}, False),
+        ({"above": -2, "sure": True}, True),
+        ({"below": 2}, True),
+        ({"below": 2, "sure": True}, False),
+        ({"below": 4, "sure": True}, True),
+        ({"below": 0}, False),
+    ],
+)
+def test_a_bar_is_held_by_the_mean_or_by_the_whole_interval(limits, holds):
+    row = bar("claim", {"mean": 1.0, "low": -1.0, "high": 3.0}, **limits)
+    assert row["holds"] is holds and row["bar"] == "claim" and row["measured"] == "1 [-1, 3]"
+    assert row["judged by"] == ("interval" if limits.get("sure") else "mean")
+
+
+def test_a_bar_has_one_side_and_is_not_held_by_nothing():
+    nothing = dict.fromkeys(("mean", "low", "high"), float("nan"))
+    assert bar("claim", nothing, above=0)["holds"] is bar("claim", nothing, below=0)["holds"] is False
+    for limits in ({}, {"above": 0, "below": 1}):
+        with pytest.raises(ValueError, match="one of above and below"):
+            bar("claim", nothing, **limits)
 
 
 def test_what_was_evaluated_can_be_summed_up():
