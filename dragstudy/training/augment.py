@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from dragstudy.flow import pixel_grid, sample_at
+
 
 def _uniform(size: int, low: float, high: float, generator: torch.Generator, like: Tensor) -> Tensor:
     draw = torch.rand(size, 1, 1, 1, generator=generator) * (high - low) + low
@@ -40,6 +42,33 @@ def augment_colours(images: Tensor, generator: torch.Generator, *, strength: flo
     return (images * gain * _uniform(b, 1 - 0.3 * strength, 1 + 0.15 * strength, generator, images)).clamp(
         0, 1
     )
+
+
+def zoom_out(batch: dict, generator: torch.Generator, *, smallest: float = 0.45, share: float = 0.6) -> dict:
+    """Show some pairs from farther away, their lower edge at the picture's: webcams see more than portraits.
+
+    Both frames of a pair shrink alike, to between `smallest` and all of their size, and stand anywhere from
+    left to right. What lies beyond them repeats their sides; nobody is above them.
+    """
+    b, _, h, w = batch["source"].shape
+    draw = torch.rand(3, b, generator=generator)
+    scale = torch.where(draw[0] < share, smallest + (1 - smallest) * draw[1], 1.0).to(batch["source"])
+    offset = torch.stack([w * (1 - scale) * draw[2].to(scale), h * (1 - scale)], dim=1)
+    scale, offset = scale.view(-1, 1, 1, 1), offset.view(-1, 2, 1, 1)
+    origin = (pixel_grid(h, w).to(scale) + 0.5 - offset) / scale - 0.5
+    x, y = origin.split(1, dim=1)
+    below = (y >= -0.5).float()
+    edge = torch.where(x < w / 2, 0, w - 1)  # above, the sides are repeated: the first row may be hair
+    origin = torch.where(y >= -0.5, origin, torch.cat([edge, -y], dim=1))
+    zoomed = dict(batch)
+    for key in ("source", "target"):
+        zoomed[key] = sample_at(batch[key], origin)
+    for key in ("mask", "target_mask", "valid"):
+        zoomed[key] = (sample_at(batch[key], origin) > 0.5).float() * below
+    zoomed["flow"] = sample_at(batch["flow"], origin) * scale
+    for key in ("landmarks", "target_landmarks"):
+        zoomed[key] = (batch[key] + 0.5) * scale[..., 0] + offset[:, None, :, 0, 0] - 0.5
+    return zoomed
 
 
 def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dragstudy.sparse import SamplerConfig, sample_drags, sampler_config
-from dragstudy.training.augment import augment_colours, mirror_pairs
+from dragstudy.training.augment import augment_colours, mirror_pairs, zoom_out
 
 
 class FlowGenTask:
@@ -51,7 +51,7 @@ class FlowGenTask:
     def losses(
         self, batch: dict, generator: torch.Generator
     ) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
-        batch = mirror_pairs(batch, generator)
+        batch = zoom_out(mirror_pairs(batch, generator), generator)
         image = 2 * augment_colours(batch["source"], generator) - 1
         image = image.contiguous(memory_format=torch.channels_last)
         normalize = self.plain_generator.normalize

@@ -18,6 +18,7 @@ from dragstudy.training.augment import (
     mirror_pairs,
     random_crop,
     random_flip,
+    zoom_out,
 )
 from dragstudy.training.autoencoder import AutoencoderTask
 from dragstudy.training.backbone import BackboneTask, add_noise, diffusion_target, draw_timesteps
@@ -226,6 +227,39 @@ def test_mirrored_flow_still_leads_from_source_to_target():
     assert_close(
         backward_warp(mirrored["target"], mirrored["flow"]), mirrored["source"], atol=1e-4, rtol=1e-4
     )
+
+
+def smooth_batch() -> dict:
+    """A batch whose landmarks lie around the middle, and whose first pair shows its own coordinates."""
+    batch = pair_batch(4, size=64)
+    batch["source"][:, :2] = pixel_grid(64, 64) / 64
+    return batch
+
+
+def test_zooming_out_of_nothing_changes_nothing(generator):
+    batch = smooth_batch()
+    for key, value in zoom_out(batch, generator, share=0.0).items():
+        if key != "flow":  # masks are made 0 or 1 again, which they were
+            assert_close(value, batch[key], atol=1e-5, rtol=0)
+
+
+def test_landmarks_stay_on_their_pixels_when_a_pair_is_seen_from_farther_away(generator):
+    batch = smooth_batch()
+    zoomed = zoom_out(batch, generator, share=1.0)
+    before = sample_at(batch["source"], batch["landmarks"].mT[..., None])
+    after = sample_at(zoomed["source"], zoomed["landmarks"].mT[..., None])
+    assert_close(after[:, :2], before[:, :2], atol=2e-2, rtol=0)
+    assert (zoomed["landmarks"] - batch["landmarks"]).abs().max() > 3
+
+
+def test_motion_shrinks_with_the_picture_and_nobody_stands_above_it(generator):
+    batch = smooth_batch()
+    batch["flow"], batch["mask"] = torch.full_like(batch["flow"], 3.0), torch.ones_like(batch["mask"])
+    zoomed = zoom_out(batch, generator, share=1.0)
+    height = zoomed["mask"].amax(dim=3).sum(dim=(1, 2))  # rows that the picture still has
+    assert_close(zoomed["flow"].amax(dim=(1, 2, 3)) / 3, height / 64, atol=0.01, rtol=0)
+    assert (height < 64).all() and (height >= 0.45 * 64 - 1).all()
+    assert zoomed["mask"][..., -1, :].min() == 1
 
 
 # FlowDiffusion
