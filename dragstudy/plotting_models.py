@@ -100,6 +100,7 @@ def match_sheet(
     *,
     title: str = "",
     points: Sequence[int] = range(68),
+    side: float = 1.6,
 ) -> Figure:
     """Show where methods find the landmarks of one frame in another: one pair a row, one method a column.
 
@@ -111,9 +112,10 @@ def match_sheet(
         found: By the name of a method, for each pair what `match_features` gave for `points`, `(n, 2)`.
         title: The message.
         points: Indices of the landmarks that were sought.
+        side: Width of an image in inches, at most; narrower where there are many columns.
     """
     names = ["source", "target", *found]
-    fig, axes = _sheet([""] * len(pairs), len(names), title, 2.0, pairs[0]["source"])
+    fig, axes = _sheet([""] * len(pairs), len(names), title, side, pairs[0]["source"])
     colors = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(points)))
     for number, (row, pair) in enumerate(zip(axes, pairs, strict=True)):
         handles, truth = (pair[name][list(points)] for name in ("landmarks", "target_landmarks"))
@@ -124,7 +126,7 @@ def match_sheet(
                 dots = found[name][number]
                 lines = np.stack([dots, truth], axis=1)
                 ax.add_collection(LineCollection(lines, colors=colors, linewidths=0.8, alpha=0.8))
-            ax.scatter(*np.asarray(dots).T, s=7, c=colors, edgecolors="black", linewidths=0.3, zorder=3)
+            ax.scatter(*np.asarray(dots).T, s=12, c=colors, edgecolors="black", linewidths=0.3, zorder=3)
     return fig
 
 
