@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -68,6 +69,25 @@ def interpolate_sparse(sparse: Float[Tensor, "b 2 h w"], *, stride: int = 8) -> 
             handles, moved = torch.stack([x, y], dim=1).double().numpy(), one[:, y, x].T.double().numpy()
             filled.copy_(_interpolate(handles, moved, size, "thin_plate", True, stride)[0])
     return dense
+
+
+def distance_to_drags(sparse: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Distance of every pixel to the nearest drag's handle, in pixels, `(b, 1, h, w)`; infinite without any.
+
+    Example:
+        >>> sparse = torch.zeros(1, 2, 4, 8)
+        >>> sparse[0, 0, 2, 1] = 5.0
+        >>> distance_to_drags(sparse)[0, 0, 2].tolist()
+        [1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    """
+    free = (~sparse.detach().any(dim=1)).cpu().numpy().astype(np.uint8)
+    found = [
+        cv2.distanceTransform(one, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        if not one.all()
+        else np.full(one.shape, np.inf)
+        for one in free
+    ]
+    return torch.from_numpy(np.stack(found)[:, None]).to(sparse)
 
 
 def spread_drags(

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dragstudy.flow import normalize_flow, rescale_to_drags
-from dragstudy.interpolation import interpolate_sparse, spread_drags
+from dragstudy.interpolation import distance_to_drags, interpolate_sparse, spread_drags
 
 EVERYBODY = 4.0  # logit of the mask before training, where it counts as 1
+REACH = 1 / 16  # of a drag, as a share of the shorter side: the plate is kept near it
 
 
 class FlowGen(ModelMixin, ConfigMixin):
@@ -34,7 +35,8 @@ class FlowGen(ModelMixin, ConfigMixin):
         dropout: Rate in the decoder levels that have the full number of channels, except the innermost.
         prior: Start from the thin plate through the drags and learn what is missing, and who moves:
             `flow = person * (plate + residual)`, with a mask `person` in [0, 1] that training shows the
-            object's. It also sees the plate and the drags' weighted mean (`dragstudy.interpolation`), in four
+            object's. At a drag the residual is 0 and the mask 1, so every dragged point goes where it is
+            dragged. It also sees the plate and the drags' weighted mean (`dragstudy.interpolation`), in four
             more channels. Untrained it is the thin plate itself. Not in the paper, whose generator has days
             to learn to spread drags.
     """
@@ -127,7 +129,10 @@ class FlowGen(ModelMixin, ConfigMixin):
         if not self.config.prior:
             return torch.tanh(x)
         logits = x[:, 2:].float() + EVERYBODY
-        flow = logits.sigmoid() * (1 + math.exp(-EVERYBODY)) * (plate + x[:, :2])
+        distance = distance_to_drags(sparse_flow) / min(image.shape[-2:])
+        free = 1 - torch.exp(-0.5 * (distance / REACH) ** 2)
+        person = 1 - (1 - logits.sigmoid() * (1 + math.exp(-EVERYBODY))) * free
+        flow = person * (plate + free * x[:, :2])
         return (flow, logits) if return_person else flow
 
 

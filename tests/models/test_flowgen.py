@@ -86,6 +86,15 @@ def test_with_a_prior_twice_the_drags_are_twice_the_flow():
     assert (flow - interpolate_sparse(sparse)).abs().max() > 1
 
 
+@torch.no_grad()
+def test_with_a_prior_every_dragged_point_goes_where_it_is_dragged():
+    flowgen, sparse = tiny_flowgen(prior=True), drags_of()
+    nn.init.normal_(flowgen.ups[0].weight)
+    flow = flowgen.predict(torch.rand(2, 3, 64, 64), sparse)
+    dragged = sparse.any(dim=1, keepdim=True).expand_as(sparse)
+    assert_close(flow[dragged], interpolate_sparse(sparse)[dragged])
+
+
 @pytest.mark.parametrize("prior", [False, True])
 def test_drags_and_flow_are_normalised_as_the_network_s_answer_is_brought_back(prior):
     """A network that gave the normalised flow itself would predict the flow."""
