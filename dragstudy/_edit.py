@@ -44,16 +44,23 @@ def settable_arguments(method: str) -> dict[str, Any]:
     return {name: hint for name, hint in arguments.items() if name not in OUT_OF_REACH}
 
 
-def load_silently(method: str, weights: str, device: str | None = None) -> "DragPipeline":
+def load_silently(
+    method: str, weights: str, device: str | None = None, finetuned: Path | None = None
+) -> "DragPipeline":
     """Load a method onto a device; without warnings and bars, so that an error stays one line.
 
     Raises:
-        ValueError: If there is no such method, no weights of that name, or no such device.
+        ValueError: If there is no such method, no weights or fine-tuned weights of that name, or no such
+            device.
     """
-    from dragstudy.pipelines import load
+    from dragstudy.pipelines import InstantDragPipeline, load
 
     with _silence():
         pipe = load(method, weights=weights)
+        if finetuned is not None:
+            if not isinstance(pipe, InstantDragPipeline):
+                raise ValueError(f"{method} cannot use fine-tuned weights")
+            pipe.load_finetuned(finetuned)
     try:
         return pipe.to(device) if device else pipe
     except (AssertionError, RuntimeError) as error:

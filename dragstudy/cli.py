@@ -1,4 +1,4 @@
-"""The command `dragstudy`: edit | study | fetch | curate | train | evaluate.
+"""The command `dragstudy`: edit | study | fetch | curate | train | finetune | evaluate.
 
 What a user gets wrong ends in exit code 2 and one line on stderr. Everything heavy is imported by the command
 that needs it, so that `dragstudy --help` is quick.
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dragstudy {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_edit, _add_study, _add_fetch, _add_curate, _add_train, _add_evaluate):
+    for add in (_add_edit, _add_study, _add_fetch, _add_curate, _add_train, _add_finetune, _add_evaluate):
         add(commands)
     return parser
 
@@ -74,6 +74,7 @@ def _add_edit(commands) -> None:
         "--method", default="instantdrag", help="instantdrag (default), instantdrag-splat or warp"
     )
     edit.add_argument("--weights", default="tiny", help="a name, a folder or a hub id")
+    edit.add_argument("--finetuned", type=Path, metavar="DIR", help="what `dragstudy finetune` made")
     edit.add_argument("--seed", type=int, default=0)
     edit.add_argument("--steps", type=int, help="denoising steps (default: the method's own)")
     edit.add_argument("--device", help="such as cuda (default: where the weights are loaded)")
@@ -100,7 +101,7 @@ def _edit(args: argparse.Namespace) -> int:
     known = editing.settable_arguments(args.method)
     options = check_options(options, known, f"--set cannot give {args.method}")
     generator = torch.Generator().manual_seed(args.seed)
-    pipe = editing.load_silently(args.method, args.weights, args.device)
+    pipe = editing.load_silently(args.method, args.weights, args.device, args.finetuned)
     out = pipe(
         image,
         handle_points=drags.handle_points,
@@ -230,6 +231,34 @@ def _train(args: argparse.Namespace) -> int:
         if missing := [name for name in keywords(function, required=True) if name not in options]:
             raise ValueError(f"{args.model} needs {' and '.join(f'--set {name}=...' for name in missing)}")
     print(train(args.model, args.data, args.out, minutes=args.minutes, seed=args.seed, **options))
+    return 0
+
+
+def _add_finetune(commands) -> None:
+    finetune = commands.add_parser("finetune", help="adapt a method to one short video; the same goes on")
+    finetune.set_defaults(run=_finetune)
+    finetune.add_argument("clip", type=Path, metavar="CLIP", help="a video of 10 to 60 seconds")
+    finetune.add_argument(
+        "--out", type=Path, required=True, help="folder of the result, for edit --finetuned"
+    )
+    finetune.add_argument(
+        "--method", default="instantdrag-splat", help="instantdrag-splat (default) or instantdrag"
+    )
+    finetune.add_argument(
+        "--weights", default="tiny", help="what to start from: a name, a folder or a hub id"
+    )
+    finetune.add_argument("--minutes", type=float, help="time budget of the training")
+    finetune.add_argument("--seed", type=int, default=0)
+    _add_set(finetune, "a field of FinetuneSettings, such as fps=20")
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from dragstudy._options import make_settings, read_pairs
+    from dragstudy.training.finetune import FinetuneSettings, finetune
+
+    settings = make_settings(FinetuneSettings, {"seed": args.seed} | read_pairs(args.set))
+    start = {"method": args.method, "weights": args.weights}
+    print(finetune(args.clip, args.out, settings, minutes=args.minutes, **start))
     return 0
 
 

@@ -96,6 +96,7 @@ def test_edit_takes_drags_and_mask_from_files(photo, tmp_path):
         (["--drag", "1,2:3,4", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["--drag", "1,2:3,4", "--method", "instantdrag", "--weights", "no/folder"], "weights must be"),
         (["--drag", "1,2:3,4", "--method", "magic"], "method must be one of"),
+        (["--drag", "1,2:3,4", "--finetuned", "no/folder"], "warp cannot use fine-tuned weights"),
     ],
 )
 def test_what_the_user_gets_wrong_is_one_line_and_exit_code_2(
@@ -139,6 +140,9 @@ def test_what_the_user_gets_wrong_is_one_line_and_exit_code_2(
             "flowdiffusion needs --set autoencoder=... and --set backbone=...",
         ),
         (["train", "flowgen", "--data", "pairs", "--out", "weights"], "no manifest.parquet in pairs"),
+        (["finetune", "a.mp4", "--out", "parrot"], "no clip at a.mp4"),
+        (["finetune", "a.mp4", "--out", "parrot", "--set", "speed=3"], "there is no setting 'speed', only"),
+        (["finetune", "a.mp4", "--out", "parrot", "--set", "rank=low"], "rank must be int, got 'low'"),
         (["evaluate", "warp", "magic", "--data", "pairs"], "method must be one of"),
         (["evaluate", "warp", "--data", "pairs", "--set", "split=3"], "split must be str, got 3"),
         (

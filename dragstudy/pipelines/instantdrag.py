@@ -1,6 +1,7 @@
 """InstantDrag: FlowGen turns drags into a dense flow, FlowDiffusion image and flow into the edit."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.backbone import NullPrompt
 from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant, move_and_encode
 from dragstudy.models.flowgen import FlowGen
+from dragstudy.models.lora import load_lora
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
 from dragstudy.pipelines.detail import check_detail
 from dragstudy.sparse import sparse_flow
@@ -66,6 +68,23 @@ class InstantDragPipeline(DragPipeline):
             working_area=working_area,
             flowgen_area=flowgen_area,
         )
+
+    def load_finetuned(self, folder: str | Path, adapter_name: str = "finetuned") -> None:
+        """Use what `dragstudy finetune` made of one video: adapters on `unet`, and its own `flowgen`.
+
+        The adapters are diffusers': `unet.disable_adapters()` goes back, `unet.fuse_lora()` and then
+        `unet.unload_lora()` make them part of the weights.
+
+        Args:
+            folder: What `dragstudy.training.finetune` wrote.
+            adapter_name: Name of the adapters; those of the same name are replaced.
+
+        Raises:
+            ValueError: If the folder holds none, or they were trained on another U-Net.
+        """
+        load_lora(self.unet, Path(folder), adapter_name)
+        flowgen = FlowGen.from_pretrained(str(Path(folder) / "flowgen"), torch_dtype=self.flowgen.dtype)
+        self.register_modules(flowgen=flowgen.to(self.flowgen.device))
 
     def predict_flow(self, requests: list[Request]) -> Tensor:
         """Dense flow of each request, `(b, 2, h, w)` in pixels of the working size (Sec. 3.2.4).
@@ -159,8 +178,9 @@ class InstantDragPipeline(DragPipeline):
             text_guidance_scale: s_T, for `guidance_form="image_flow_text"` alone.
             guidance_form: See `dragstudy.guidance.guide`.
             prompt_embeds: Text embedding `(1, tokens, dim)` for `"image_flow_text"`.
-            detail: `"none"` (the paper's), or `"compose"`: keep the photograph's own pixels, moved, where
-                they can be seen after the motion; see `dragstudy.pipelines.detail`.
+            detail: `"none"` (the paper's); `"transfer"`: add what the autoencoder loses of the photograph,
+                moved; or `"compose"`: keep the photograph's own pixels, moved. Both where it can be seen
+                after the motion, at the photograph's resolution; see `dragstudy.pipelines.detail`.
             num_inference_steps: Steps of the sampler.
             generator: One generator, or one for each image of a batch.
             output_type: `"pil"`, `"np"` or `"pt"`.
@@ -223,8 +243,9 @@ class InstantDragPipeline(DragPipeline):
 
         # 5. Back to the photograph
         edited = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu() / 2 + 0.5
+        copies = self.reconstruct(requests) if detail == "transfer" else None
         self.maybe_free_model_hooks()
-        return self.finish(requests, edited.clamp(0, 1), flow, output_type, return_dict, detail)
+        return self.finish(requests, edited.clamp(0, 1), flow, output_type, return_dict, detail, copies)
 
     def _images(self, requests: list[Request]) -> Tensor:
         """Working images in [-1, 1], `(b, 3, h, w)`, as the autoencoder takes them."""

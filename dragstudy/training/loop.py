@@ -7,6 +7,7 @@ continues bit for bit.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from dragstudy.progress import HEADLESS
 from dragstudy.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from dragstudy.training.order import ProcessShare, StepSampler, step_generator
 
@@ -121,9 +123,8 @@ def train_loop(
     share = ProcessShare(sampler, accelerator.process_index, accelerator.num_processes)
     loader = DataLoader(dataset, batch_sampler=share, num_workers=settings.num_workers)
     began = time.monotonic()
-    bar = tqdm(
-        total=settings.steps, initial=start, disable=not accelerator.is_local_main_process, mininterval=5
-    )
+    unwatched = not accelerator.is_local_main_process or bool(os.environ.get(HEADLESS))
+    bar = tqdm(total=settings.steps, initial=start, disable=unwatched, mininterval=5)
     step = start
     for step, batch in enumerate(loader, start=start):
         state.step(_to_device(batch, accelerator.device), step)

@@ -25,18 +25,19 @@ from dragstudy.training.latents import cached_latents
 from dragstudy.training.loop import LoopSettings, train_loop
 
 VALIDATION_ITEMS = 32
-SHARED = {"mixed_precision": "bf16", "learning_rate": 4e-4}
+SHARED = {"mixed_precision": "bf16", "learning_rate": 8e-4}
 DEFAULTS = {  # what the shipped weights were trained with
-    "autoencoder": {"steps": 1500, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
-    "backbone": {"steps": 320, "batch_size": 24, "validate_every": 50},
+    "autoencoder": {"steps": 3600, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
+    "backbone": {"steps": 700, "batch_size": 24, "validate_every": 100},
     "flowgen": {
-        "steps": 300,
+        "steps": 560,
         "batch_size": 8,
-        "learning_rate": 6e-4,
+        "learning_rate": 1e-3,
         "betas": (0.5, 0.99),
+        "warmup": 30,
         "validate_every": 50,
     },
-    "flowdiffusion": {"steps": 620, "batch_size": 24, "validate_every": 50},
+    "flowdiffusion": {"steps": 900, "batch_size": 24, "validate_every": 100},
 }
 
 
@@ -81,7 +82,7 @@ def train(
 
 
 def train_autoencoder(
-    data: Path, settings: LoopSettings, limit: int, *, latent_channels: int = 4, width: int = 48
+    data: Path, settings: LoopSettings, limit: int, *, latent_channels: int = 8, width: int = 48
 ):
     """Train the autoencoder on the frames of all pairs, then choose the scale of its latents."""
     frames, validation = FrameDataset(data, "train"), FrameDataset(data, "val")
