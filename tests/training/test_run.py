@@ -76,8 +76,8 @@ def test_a_run_leaves_half_precision_weights_a_card_and_a_log(runs, model):
 @pytest.mark.slow
 def test_the_weights_are_those_of_the_models(runs):
     autoencoder = AutoencoderTiny.from_pretrained(runs / "autoencoder")
-    assert autoencoder.config.scaling_factor != 1 and autoencoder.config.latent_channels == 4
-    assert UNet2DConditionModel.from_pretrained(runs / "backbone").config.in_channels == 4
+    assert autoencoder.config.scaling_factor != 1 and autoencoder.config.latent_channels == 8
+    assert UNet2DConditionModel.from_pretrained(runs / "backbone").config.in_channels == 8
     assert flow_variant(UNet2DConditionModel.from_pretrained(runs / "flowdiffusion")) == "splat"
     assert FlowGen.from_pretrained(runs / "flowgen").config.num_downs == 4
 
