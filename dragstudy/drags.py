@@ -23,17 +23,17 @@ FIELDS = ("handle_points", "target_points", "mask", "image_size")
 
 
 def resize_points(
-    points: Float[np.ndarray, "n 2"], source_size: tuple[int, int], target_size: tuple[int, int]
-) -> Float64[np.ndarray, "n 2"]:
+    points: Float[np.ndarray, "*any 2"], source_size: tuple[int, int], target_size: tuple[int, int]
+) -> Float64[np.ndarray, "*any 2"]:
     """Move points along when their image is resized: `x' = (x + 0.5) * w' / w - 0.5`.
 
     Args:
-        points: (x, y) in pixels of the image before, shape `(n, 2)`.
+        points: (x, y) in pixels of the image before, shape `(..., 2)`.
         source_size: (width, height) of the image before.
         target_size: (width, height) of the image after.
 
     Returns:
-        (x, y) in pixels of the image after, shape `(n, 2)`.
+        (x, y) in pixels of the image after, of the same shape.
 
     Example:
         >>> resize_points(np.array([[-0.5, 0.0]]), (100, 50), (200, 100)).tolist()

@@ -54,7 +54,8 @@ def add_lora(
         raise ValueError(f"the U-Net has no layer named {', '.join(layers) or 'nothing'}")
     unet.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers))
-    unet.add_adapter(config, adapter_name)
+    with torch.random.fork_rng(devices=[]):  # peft draws first values from torch's own generator
+        unet.add_adapter(config, adapter_name)
     for name, weight in unet.named_parameters():
         weight.requires_grad_("lora_" in name)
         if "lora_A" in name:

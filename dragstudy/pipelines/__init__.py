@@ -7,15 +7,21 @@ from dragstudy import _torchvision
 _torchvision.require()  # diffusers reaches torchvision through peft and transformers as it is imported
 
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput  # noqa: E402
+from dragstudy.pipelines.dragdiffusion import DragDiffusionPipeline  # noqa: E402
+from dragstudy.pipelines.dragondiffusion import DragonDiffusionPipeline  # noqa: E402
 from dragstudy.pipelines.instantdrag import InstantDragPipeline  # noqa: E402
+from dragstudy.pipelines.sdedrag import SDEDragPipeline  # noqa: E402
 from dragstudy.pipelines.warp import WarpPipeline  # noqa: E402
-from dragstudy.pipelines.weights import tiny_instantdrag  # noqa: E402
+from dragstudy.pipelines.weights import tiny_instantdrag, tiny_latent  # noqa: E402
 
 __all__ = [
     "METHODS",
+    "DragDiffusionPipeline",
     "DragPipeline",
     "DragPipelineOutput",
+    "DragonDiffusionPipeline",
     "InstantDragPipeline",
+    "SDEDragPipeline",
     "WarpPipeline",
     "find_method",
     "load",
@@ -24,6 +30,9 @@ __all__ = [
 METHODS: dict[str, type[DragPipeline]] = {
     "instantdrag": InstantDragPipeline,
     "instantdrag-splat": InstantDragPipeline,
+    "dragdiffusion": DragDiffusionPipeline,
+    "dragondiffusion": DragonDiffusionPipeline,
+    "sdedrag": SDEDragPipeline,
     "warp": WarpPipeline,
 }
 
@@ -33,7 +42,8 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
 
     Args:
         method: One of `METHODS`: `"instantdrag"` (the paper's conditioning), `"instantdrag-splat"` (also sees
-            the source moved along the flow) or `"warp"` (no network).
+            the source moved along the flow), `"dragdiffusion"`, `"dragondiffusion"`, `"sdedrag"` (three that
+            edit the photograph's own noise), or `"warp"` (no network).
         weights: `"tiny"` for the weights in this repository, a folder that `save_pretrained` wrote, or a hub
             id.
 
@@ -49,7 +59,10 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
     if method == "warp":
         return WarpPipeline()
     if str(weights) == "tiny":
-        return tiny_instantdrag("splat" if method == "instantdrag-splat" else "concat")
+        if pipeline is InstantDragPipeline:
+            return tiny_instantdrag("splat" if method == "instantdrag-splat" else "concat")
+        options = {"preset": "tiny"} if pipeline is DragonDiffusionPipeline else {}
+        return tiny_latent(pipeline, **options)
     try:
         return pipeline.from_pretrained(str(weights))
     except OSError as error:

@@ -29,11 +29,14 @@ class DragPipelineOutput(BaseOutput):
             method has no flow.
         handle_points: Where the method says the handle points are now, `(n, 2)` arrays in pixels of each
             image; None where it does not say.
+        trajectories: Where they were before and after each iteration, `(iterations + 1, n, 2)`, for methods
+            that track them.
     """
 
     images: list[Any]
     flow: list[Tensor] | None = None
     handle_points: list[np.ndarray] | None = None
+    trajectories: list[np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,13 @@ class DragPipeline(DiffusionPipeline):
         return_dict: bool,
         detail: str = "none",
         reconstructed: Tensor | None = None,
+        composited: bool = True,
     ) -> DragPipelineOutput | tuple:
         """Bring edited images `(b, 3, h, w)` in [0, 1] and flow `(b, 2, h, w)` back to the photographs.
 
         `detail` is that of `dragstudy.pipelines.detail` and needs the flow; `"transfer"` needs what
-        `reconstruct` gives, too. Where a mask forbids change, the photograph's own pixels are returned.
+        `reconstruct` gives, too. Where a mask forbids change, the photograph's own pixels are returned,
+        unless `composited` is off.
         """
         images = []
         for k, (request, result) in enumerate(zip(requests, edited, strict=True)):
@@ -132,7 +137,7 @@ class DragPipeline(DiffusionPipeline):
                     image = to_pil(transfer(photo, large, copy, flow[k : k + 1]))
                 else:
                     image = to_pil(compose(photo, large, flow[k : k + 1]))
-            if request.drags.mask is not None:
+            if request.drags.mask is not None and composited:
                 image = composite(request.image, image, request.drags.mask)
             images.append(_as_type(image, output_type))
         flows = None

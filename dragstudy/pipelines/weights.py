@@ -1,13 +1,15 @@
 """The weights that live in this repository, put together into pipelines."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 
-from dragstudy.models.backbone import NullPrompt, make_scheduler
+from dragstudy.models.backbone import NullPrompt, make_ddim_scheduler, make_scheduler
 from dragstudy.models.flowgen import FlowGen
 from dragstudy.pipelines.instantdrag import InstantDragPipeline
+from dragstudy.pipelines.latent import LatentDragPipeline
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
 FLOW_SCALE = 8.0  # what the tiny FlowDiffusion was trained with
@@ -38,4 +40,17 @@ def tiny_instantdrag(variant: str) -> InstantDragPipeline:
         null_prompt=NullPrompt(),
         scheduler=make_scheduler(),
         flow_scale=FLOW_SCALE,
+    )
+
+
+def tiny_latent(pipeline: type[LatentDragPipeline], **options: Any) -> LatentDragPipeline:
+    """A method that needs the backbone alone, with the shipped one, in single precision."""
+    single = {"torch_dtype": torch.float32}
+    unet = UNet2DConditionModel.from_pretrained(tiny_weights("backbone"), **single)
+    return pipeline(
+        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **single),
+        unet=unet.to(memory_format=torch.channels_last),
+        null_prompt=NullPrompt(),
+        scheduler=make_ddim_scheduler(),
+        **options,
     )
