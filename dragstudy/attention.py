@@ -6,17 +6,19 @@ the inversion of the photograph kept, LightningDrag to a second network, and a m
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:  # importing diffusers takes seconds, and first needs dragstudy._torchvision
+    from diffusers import UNet2DConditionModel
 
 # (layer, query, key, value), each (b, tokens, dim) before the heads are split -> query, key, value
 Exchange = Callable[[str, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
-def self_attention_layers(unet: UNet2DConditionModel, blocks: Sequence[str] = ("",)) -> list[str]:
+def self_attention_layers(unet: "UNet2DConditionModel", blocks: Sequence[str] = ("",)) -> list[str]:
     """Names of the self-attention layers in some blocks, in the order in which they run.
 
     Args:
@@ -36,7 +38,7 @@ def self_attention_layers(unet: UNet2DConditionModel, blocks: Sequence[str] = ("
 
 @contextmanager
 def exchange_attention(
-    unet: UNet2DConditionModel, layers: Sequence[str], exchange: Exchange
+    unet: "UNet2DConditionModel", layers: Sequence[str], exchange: Exchange
 ) -> Iterator[None]:
     """Within it, some self-attention layers use the queries, keys and values that `exchange` gives back.
 

@@ -127,6 +127,7 @@ def _add_study(commands) -> None:
         "--only", nargs="+", default=[], metavar="NOTEBOOK", help="names or numbers, such as 03"
     )
     study.add_argument("--force", action="store_true", help="run also what is up to date")
+    study.add_argument("--jobs", type=int, metavar="N", help="notebooks that run at a time (default: 2)")
     study.add_argument(
         "--refresh", action="store_true", help="run with the notebooks' own parameters, keep outputs in them"
     )
@@ -143,7 +144,8 @@ def _study(args: argparse.Namespace) -> int:
             print(name, flush=True)
             runs.refresh(name)
         return 0
-    outcomes = runs.study(args.profile, args.only, force=args.force, overrides=read_pairs(args.set))
+    options = {"force": args.force, "overrides": read_pairs(args.set), "jobs": args.jobs}
+    outcomes = runs.study(args.profile, args.only, **options)
     return int(any(outcome.status == "failed" for outcome in outcomes))
 
 

@@ -10,12 +10,14 @@ A block goes by its name in the network, such as `"mid_block"` or `"up_blocks.1"
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import SchedulerMixin, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
+
+if TYPE_CHECKING:  # importing diffusers takes seconds, and first needs dragstudy._torchvision
+    from diffusers import SchedulerMixin, UNet2DConditionModel
 
 
 @contextmanager
@@ -66,7 +68,7 @@ def watch(network: nn.Module, blocks: Sequence[str], *, stop: bool = False) -> I
 
 
 def unet_features(
-    unet: UNet2DConditionModel,
+    unet: "UNet2DConditionModel",
     latents: Float[Tensor, "b c h w"],
     timestep: Tensor | int,
     prompt_embeds: Float[Tensor, "b tokens dim"],
@@ -100,10 +102,10 @@ def unet_features(
 
 @torch.no_grad()
 def diffusion_features(
-    unet: UNet2DConditionModel,
+    unet: "UNet2DConditionModel",
     latents: Float[Tensor, "b c h w"],
     prompt_embeds: Float[Tensor, "b tokens dim"],
-    scheduler: SchedulerMixin,
+    scheduler: "SchedulerMixin",
     *,
     generator: torch.Generator,
     blocks: Sequence[str] = ("up_blocks.1",),

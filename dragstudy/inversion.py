@@ -7,13 +7,16 @@ $s$ (Song et al. 2021, Eq. 12): $z_s = \sqrt{\bar\alpha_s} z_0 + \sqrt{1 - \bar\
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
 from dragstudy.attention import exchange_attention, keep_keys_and_values
+
+if TYPE_CHECKING:  # importing diffusers takes seconds, and first needs dragstudy._torchvision
+    from diffusers import DDIMScheduler, UNet2DConditionModel
 
 CLEAN = -1  # the timestep that stands for latents without noise
 
@@ -35,7 +38,7 @@ class MemoryBank:
     attention: tuple[dict[str, tuple[Tensor, Tensor]], ...] = field(default=())
 
 
-def ddim_levels(scheduler: DDIMScheduler, num_inference_steps: int, strength: float = 1.0) -> list[int]:
+def ddim_levels(scheduler: "DDIMScheduler", num_inference_steps: int, strength: float = 1.0) -> list[int]:
     """Timesteps of the last part of a DDIM sampler, from the noisiest down, and `CLEAN` at the end.
 
     Args:
@@ -48,6 +51,7 @@ def ddim_levels(scheduler: DDIMScheduler, num_inference_steps: int, strength: fl
             (0, 1].
 
     Example:
+        >>> from diffusers import DDIMScheduler
         >>> ddim_levels(DDIMScheduler(), 10, 0.3)
         [200, 100, 0, -1]
     """
@@ -62,7 +66,7 @@ def ddim_levels(scheduler: DDIMScheduler, num_inference_steps: int, strength: fl
 
 
 def clean_and_noise(
-    scheduler: DDIMScheduler, predicted: Tensor, latents: Tensor, timestep: int
+    scheduler: "DDIMScheduler", predicted: Tensor, latents: Tensor, timestep: int
 ) -> tuple[Tensor, Tensor]:
     """What the prediction at `timestep` says that `latents` are made of: clean latents and noise."""
     alpha_bar = _alpha_bar(scheduler, timestep)
@@ -76,7 +80,7 @@ def clean_and_noise(
 
 
 def ddim_step(
-    scheduler: DDIMScheduler,
+    scheduler: "DDIMScheduler",
     predicted: Float[Tensor, "b c h w"],
     latents: Float[Tensor, "b c h w"],
     timestep: int,
@@ -110,10 +114,10 @@ def ddim_step(
 
 @torch.no_grad()
 def invert(
-    unet: UNet2DConditionModel,
+    unet: "UNet2DConditionModel",
     latents: Float[Tensor, "b c h w"],
-    prompt_embeds: Float[Tensor, "b tokens dim"],
-    scheduler: DDIMScheduler,
+    prompt_embeds: Float[Tensor, "1 tokens dim"],
+    scheduler: "DDIMScheduler",
     levels: Sequence[int],
     *,
     fixed_point_iterations: int = 0,
@@ -160,7 +164,7 @@ def invert(
 
 
 def _step_up(
-    scheduler: DDIMScheduler, predicted: Tensor, latents: Tensor, asked: Tensor, low: int, high: int
+    scheduler: "DDIMScheduler", predicted: Tensor, latents: Tensor, asked: Tensor, low: int, high: int
 ) -> Tensor:
     """From `low` to `high` with the noise that the network saw in `asked` when it was told `high`."""
     _, epsilon = clean_and_noise(scheduler, predicted, asked, high)
@@ -169,6 +173,6 @@ def _step_up(
     return after**0.5 * clean + (1 - after) ** 0.5 * epsilon
 
 
-def _alpha_bar(scheduler: DDIMScheduler, timestep: int) -> float:
+def _alpha_bar(scheduler: "DDIMScheduler", timestep: int) -> float:
     known = scheduler.final_alpha_cumprod if timestep == CLEAN else scheduler.alphas_cumprod[timestep]
     return float(known)

@@ -11,8 +11,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +75,8 @@ def execute(
         ValueError: If the notebook or the profile does not exist, or a parameter does not exist or is of
             another type.
     """
-    return _execute(_plan(notebook, profile, overrides or {}, _inputs(root), root), force)
+    with _headless():
+        return _execute(_plan(notebook, profile, overrides or {}, _inputs(root), root), force)
 
 
 def study(
@@ -82,6 +85,7 @@ def study(
     *,
     force: bool = False,
     overrides: Mapping[str, object] | None = None,
+    jobs: int | None = None,
     root: Path = ROOT,
     report: Callable[..., None] = print,
 ) -> list[Outcome]:
@@ -95,6 +99,8 @@ def study(
         only: Names or numbers of the notebooks to run; none means all.
         force: Run also those that are up to date.
         overrides: Parameters that come before the profile's, for every notebook.
+        jobs: Notebooks that run at a time, sharing the cores; two by default: small networks keep a single
+            core busier than two.
         root: The clone.
         report: Takes the progress line of each notebook, in pieces, as `print` does.
 
@@ -107,14 +113,20 @@ def study(
         raise ValueError(f"no notebooks in {root}: install dragstudy from its clone with `pip install -e .`")
     plans = [_plan(name, profile, overrides or {}, inputs, root) for name in everything if name in wanted]
     outcomes = []
-    for number, plan in enumerate(plans, 1):
-        report(f"[{number}/{len(plans)}] {plan.path.stem:<30} {profile} ", end="", flush=True)
-        outcome = _execute(plan, force)
-        report(f"{outcome.status:>8} {outcome.seconds:7.1f} s  {outcome.exception}".rstrip(), flush=True)
-        if outcome.status != "failed" and profile != "smoke":
-            _results.publish(outcome.folder, root / "results")
-        outcomes.append(outcome)
-        _results.write_index(root)
+    with (
+        _shared_cores(jobs := jobs or min(2, os.cpu_count() or 1)),
+        ProcessPoolExecutor(jobs, get_context("spawn")) as pool,
+    ):
+        # processes: papermill's client leaves an event loop open in every thread but the main one
+        running = [pool.submit(_execute, plan, force) for plan in plans]
+        for number, (plan, future) in enumerate(zip(plans, running, strict=True), 1):
+            report(f"[{number}/{len(plans)}] {plan.path.stem:<30} {profile} ", end="", flush=True)
+            outcome = future.result()
+            report(f"{outcome.status:>8} {outcome.seconds:7.1f} s  {outcome.exception}".rstrip(), flush=True)
+            if outcome.status != "failed" and profile != "smoke":
+                _results.publish(outcome.folder, root / "results")
+            outcomes.append(outcome)
+            _results.write_index(root)
     return outcomes
 
 
@@ -207,8 +219,7 @@ def _run_papermill(plan: _Plan) -> str:
     params = plan.params | {"out_dir": str(plan.folder)} if "out_dir" in plan.params else plan.params
     options = {**KERNEL, "language": "python", "progress_bar": False}
     try:
-        with _headless():
-            papermill.execute_notebook(plan.path, target, params, **options)
+        papermill.execute_notebook(plan.path, target, params, **options)
     except papermill.PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a kernel that died or did not start is a failed run as well
@@ -218,14 +229,26 @@ def _run_papermill(plan: _Plan) -> str:
     return " ".join(error.split())
 
 
-@contextmanager
-def _headless() -> Iterator[None]:
+def _headless() -> AbstractContextManager[None]:
     """Tell the kernels that start meanwhile that nobody watches their progress bars."""
-    before = os.environ.get(HEADLESS)
-    os.environ[HEADLESS] = "1"
+    return _environment({HEADLESS: "1"})
+
+
+def _shared_cores(jobs: int) -> AbstractContextManager[None]:
+    """Give each of `jobs` kernels that run at a time its part of the cores, unless the user says how many."""
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))
+    return _environment({HEADLESS: "1", "OMP_NUM_THREADS": threads})
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that start meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        os.environ.pop(HEADLESS)
-        if before is not None:
-            os.environ[HEADLESS] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -247,3 +247,26 @@ def test_progress_is_silent_where_nobody_watches(capfd):
     with progress(total=2) as bar:
         bar.update()
     assert capfd.readouterr() == ("", "")
+
+
+def test_several_notebooks_run_at_a_time(clone, write_notebook, monkeypatch):
+    """Each waits for a file that the other writes: one after the other they would not end."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    code = """
+import os, pathlib, time
+home = pathlib.Path({home!r})
+(home / "{mine}").write_text(os.environ["OMP_NUM_THREADS"])
+began = time.monotonic()
+while not (home / "{other}").exists():
+    assert time.monotonic() - began < 60
+    time.sleep(0.05)
+"""
+    for mine, other in (("a", "b"), ("b", "a")):
+        number = "01" if mine == "a" else "02"
+        write_notebook(
+            f"{number}_{mine}", 'profile: str = "smoke"', code.format(home=str(clone), mine=mine, other=other)
+        )
+    outcomes = runs.study("tiny", root=clone, jobs=2, report=lambda *_, **__: None)
+    assert [outcome.status for outcome in outcomes] == ["finished", "finished"]
+    assert int((clone / "a").read_text()) == max(1, (os.cpu_count() or 1) // 2)
+    assert "OMP_NUM_THREADS" not in os.environ

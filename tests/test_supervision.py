@@ -60,17 +60,17 @@ def test_arrived_points_are_left_alone_and_anchors_are_held():
     features, unedited = rand(1, 3, 16, 16), rand(1, 3, 16, 16, seed=1)
     points = torch.tensor([[5.0, 5.0], [9.0, 9.0]], dtype=torch.float64)
     targets = torch.tensor([[5.0, 6.5], [9.0, 9.0]], dtype=torch.float64)
-    assert motion_supervision_loss(features, points, targets, stop_distance=2) == 0
+    assert motion_supervision_loss(features, points, targets, stop_distance=2.0) == 0
     references = patch_features(unedited, points, 1)
     anchors = torch.tensor([False, True])
     held = motion_supervision_loss(
-        features, points, targets, stop_distance=2, references=references, referenced=anchors
+        features, points, targets, stop_distance=2.0, references=references, referenced=anchors
     )
     x, y = 9, 9
     expected = (features - unedited)[0, :, y - 1 : y + 2, x - 1 : x + 2].abs().sum()
     assert_close(held, expected)
     same = motion_supervision_loss(
-        unedited, points, targets, stop_distance=2, references=references, referenced=anchors
+        unedited, points, targets, stop_distance=2.0, references=references, referenced=anchors
     )
     assert same == 0
 

@@ -31,6 +31,7 @@ from dragstudy.metrics.intervals import (
     summarize,
 )
 from dragstudy.metrics.perceptual import lpips_model
+from dragstudy.metrics.single_drags import SINGLE_DRAGS, dragged_share, single_drag
 from dragstudy.pipelines import DragPipeline, find_method, load
 from dragstudy.progress import progress
 
@@ -53,13 +54,6 @@ __all__ = [
     "single_drag",
     "summarize",
 ]
-
-SINGLE_DRAGS = {  # name: (landmark, where to, in distances between the outer corners of the eyes)
-    "mouth corner": (48, (-0.12, -0.12)),
-    "brow": (19, (0.0, -0.15)),
-    "chin": (8, (0.0, 0.2)),
-    "nose": (30, (0.25, 0.0)),
-}
 
 Item = Mapping[str, Any]
 Drags = tuple[np.ndarray, np.ndarray]
@@ -91,17 +85,6 @@ def flow_drags(item: Item, points: Sequence[int] = range(68)) -> DragInstruction
     x, y = x[on_person], y[on_person]
     handles = torch.stack([x, y], dim=1)
     return DragInstruction(handles.numpy(), (handles + item["flow"][:, y, x].T).numpy())
-
-
-def single_drag(item: Item, name: str) -> DragInstruction:
-    """One drag of `SINGLE_DRAGS` on the source of a pair; its length goes with the size of the face.
-
-    A mouth corner goes up and outwards, a brow up, the chin down, the nose to the right of the picture.
-    """
-    index, direction = SINGLE_DRAGS[name]
-    points = np.asarray(item["landmarks"], dtype=np.float64)
-    handle = points[[index]]
-    return DragInstruction(handle, handle + np.linalg.norm(points[45] - points[36]) * np.array(direction))
 
 
 def evaluate_edits(
@@ -227,30 +210,6 @@ def face_region(landmarks: Any, size: tuple[int, int]) -> Tensor:
     """The convex hull of a face's landmarks `(68, 2)`, boolean `(h, w)` of a picture of `size` `(h, w)`."""
     hull = cv2.convexHull(np.asarray(landmarks).round().astype(np.int32))
     return torch.from_numpy(cv2.fillConvexPoly(np.zeros(size, np.uint8), hull, 1)) > 0
-
-
-def dragged_share(
-    image: Tensor, item: Item, name: str, detector: Callable[[np.ndarray], np.ndarray | None]
-) -> tuple[float, float]:
-    """How far the landmark of a `single_drag` went of the way that was asked, and how far it is from its end.
-
-    Args:
-        image: Edited source, `(1, 3, h, w)` in [0, 1].
-        item: The pair; only its source counts.
-        name: Key of `SINGLE_DRAGS`.
-        detector: Face landmarks of a frame, see `landmark_distance`.
-
-    Returns:
-        Share of the way along the drag (1: all of it; may be negative or more than 1), and distance to the
-        drag's target in pixels; NaN without a face.
-    """
-    found = detector(_frame(image))
-    if found is None:
-        return float("nan"), float("nan")
-    drag, landmark = single_drag(item, name), found[SINGLE_DRAGS[name][0]]
-    asked = drag.displacements[0]
-    went = landmark - drag.handle_points[0]
-    return float(went @ asked / (asked @ asked)), float(np.linalg.norm(went - asked))
 
 
 def _edit(edit: Edit, item: Item, points: Drags, generator: torch.Generator, options: dict) -> Tensor:

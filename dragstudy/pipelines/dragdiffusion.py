@@ -54,6 +54,7 @@ class DragDiffusionPipeline(LatentDragPipeline):
         lora_learning_rate: float | None = None,
         inversion_strength: float | None = None,
         iterations: int | None = None,
+        optimizer: str | None = None,
         learning_rate: float | None = None,
         mask_weight: float | None = None,
         supervision_radius: int | None = None,
@@ -81,12 +82,14 @@ class DragDiffusionPipeline(LatentDragPipeline):
             target_points: `(n, 2)`; equal to its handle point it is an anchor, which is held.
             mask: `(h, w)`, 1 = may change.
             preset: `"paper"`, `"code"`, or a time of InstantDrag's Table A1: `"75s"`, `"50s"`, `"20s"`,
-                `"10s"`, `"5s"`. The arguments that follow replace its values, see `DragDiffusionSettings`.
+                `"10s"`, `"5s"`; or `"tiny"`, ours for tiny backbones. The arguments that follow replace its
+                values, see `DragDiffusionSettings`.
             lora_steps: Steps of the photograph's LoRA. It is kept: a second edit trains none.
             lora_learning_rate: Its learning rate.
             inversion_strength: Share of the DDIM steps that are inverted, in (0, 1].
             iterations: Steps of motion supervision at most.
-            learning_rate: Adam's, on the latents.
+            optimizer: `"adam"` or `"gradient"`.
+            learning_rate: Of the latents.
             mask_weight: Weight of what changes outside of the mask.
             supervision_radius: Of the patch that is moved, in half pixels of the working image.
             tracking_radius: Of the square that a point is looked for in.
@@ -193,8 +196,8 @@ class DragDiffusionPipeline(LatentDragPipeline):
     ) -> tuple[Tensor, Tensor]:
         """Motion supervision and point tracking in turn, on the noisiest latents of the bank (Sec. 2.3)."""
         drags, level = request.working_drags, bank.levels[0]
-        handles = first = _points(drags.handle_points, request)
-        targets = _points(drags.target_points, request)
+        handles = first = _points(drags.handle_points, request).to(bank.latents[0])
+        targets = _points(drags.target_points, request).to(first)
         anchors = torch.from_numpy(drags.anchors).to(targets.device)
         protected = self.protected(request, bank.latents[0])
         look = _Look(self, bank, prompts, request.fit.working_size, settings, protected is not None)
@@ -203,7 +206,8 @@ class DragDiffusionPipeline(LatentDragPipeline):
         referenced = anchors | (settings.supervision_reference == "initial")
 
         latents = bank.latents[0].clone().requires_grad_()
-        optimizer = torch.optim.Adam([latents], settings.learning_rate)
+        kinds = {"adam": torch.optim.Adam, "gradient": torch.optim.SGD}
+        optimizer = kinds[settings.optimizer]([latents], settings.learning_rate)
         track = [first]
         for iteration in range(settings.iterations):
             if steps.interrupted:
@@ -229,7 +233,9 @@ class DragDiffusionPipeline(LatentDragPipeline):
                 )
                 if protected is not None:  # the second term of Eq. 2
                     loss = loss + settings.mask_weight * ((now_below - below) * protected).abs().sum()
-            latents.grad = torch.autograd.grad(loss, latents)[0]
+            (latents.grad,) = torch.autograd.grad(loss, latents)
+            if settings.optimizer == "gradient":
+                latents.grad /= latents.grad.abs().max().clamp_min(1e-12)
             optimizer.step()
             latents.data = steps.end("dragging", level, latents.detach()).detach()
         else:

@@ -74,8 +74,7 @@ class Guidance:
         if settings.inpaint_weight or settings.contrast_weight:
             optional = vacated_energies(ours, original, self.regions, settings)
         moves = self.regions.surroundings is not None
-        drags = len(self.regions.matches) if settings.drag_reduction == "sum" else 1
-        weights = {"edit_weight": drags * settings.edit_weight, "content_weight": settings.content_weight}
+        weights = {"edit_weight": settings.edit_weight, "content_weight": settings.content_weight}
         editing = total_energy(edit, [], [] if moves else optional, **weights)
         keeping = total_energy([], content, optional if moves else [], **weights)
         return editing, keeping

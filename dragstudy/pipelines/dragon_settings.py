@@ -5,7 +5,6 @@ from typing import Literal, get_args
 
 Attention = Literal["replace", "concatenate", "none"]
 Interpolation = Literal["bilinear", "nearest"]
-Reduction = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,6 @@ class DragonSettings:
         learning_rate: eta, the factor on the energy's gradient before it is added to the noise.
         guidance_scale: Classifier-free guidance; of no effect without a prompt.
         edit_weight: w_e of Eq. 7.
-        drag_reduction: Whether E_edit is the `"mean"` over drags, so that more drags pull less each, or the
-            `"sum"`.
         content_weight: w_c of Eq. 7.
         inpaint_weight: w_i of Eq. 9, of an object's surroundings in what it leaves.
         contrast_weight: Of Eq. 9's second term, against what was there.
@@ -50,7 +47,6 @@ class DragonSettings:
     learning_rate: float = 80.0
     guidance_scale: float = 5.0
     edit_weight: float = 4.0
-    drag_reduction: Reduction = "mean"
     content_weight: float = 6.0
     inpaint_weight: float = 0.0
     contrast_weight: float = 0.0
@@ -121,21 +117,21 @@ _CODE_TASKS = _tasks(
         "paste": {"learning_rate": 60.0, **_TWO},
     },
 )
-# For the tiny backbone in data/weights, by measurement: notebooks/06_dragondiffusion.ipynb, section 6.
+# For the tiny backbone in data/weights, by measurement: notebooks/06_dragondiffusion.ipynb, sections 5, 6.
 _TINY = replace(
     _PAPER,
     num_inference_steps=30,
-    inversion_strength=0.5,
-    learning_rate=1000.0,
-    drag_reduction="sum",
+    inversion_strength=0.7,
+    learning_rate=300.0,
     separate_gradients=True,
     unguided_direction=True,
 )
 _TINY_TASKS = _tasks(
     _TINY,
     {
-        "move": {"inpaint_weight": 2.5, "contrast_weight": 1.0},
+        "move": {"inpaint_weight": 2.5, "contrast_weight": 1.0, "copy_start": True},
         "appearance": {"edit_weight": 3.5, "content_weight": 5.0},
+        "paste": {"copy_start": True},
     },
 )
 PRESETS = {
@@ -158,7 +154,6 @@ def check_settings(settings: DragonSettings) -> None:
     for name, allowed in (
         ("visual_attention", get_args(Attention)),
         ("feature_interpolation", get_args(Interpolation)),
-        ("drag_reduction", get_args(Reduction)),
     ):
         if getattr(settings, name) not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(settings, name)!r}")

@@ -80,7 +80,6 @@ class DragonDiffusionPipeline(LatentDragPipeline):
         learning_rate: float | None = None,
         guidance_scale: float | None = None,
         edit_weight: float | None = None,
-        drag_reduction: str | None = None,
         content_weight: float | None = None,
         contrast_weight: float | None = None,
         feature_blocks: tuple[str, ...] | None = None,
@@ -117,7 +116,6 @@ class DragonDiffusionPipeline(LatentDragPipeline):
             learning_rate: eta.
             guidance_scale: Classifier-free guidance; of no effect without `prompt_embeds`.
             edit_weight: w_e.
-            drag_reduction: Of E_edit over several drags, `"mean"` or `"sum"`.
             content_weight: w_c; 0 is the paper's "without content consistency guidance".
             contrast_weight: Against what was at the handle and is not at the target; the code's "w_inpaint".
             feature_blocks: Blocks whose features are compared.

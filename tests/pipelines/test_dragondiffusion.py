@@ -147,9 +147,9 @@ def test_without_guided_steps_the_photograph_comes_back(prediction_type):
     pipe = make(prediction_type)
     nn.init.normal_(pipe.unet.conv_out.weight, std=1e-3)  # as smooth as a trained network over a short step
     copy = pipe(picture(64, 64), DRAG["handle_points"], DRAG["handle_points"], **SETTINGS).images[0]
-    found = drag(pipe, num_inference_steps=50, guided_share=0.0)
-    assert (found - copy).abs().mean() < 0.02
-    assert (drag(pipe, num_inference_steps=50) - copy).abs().mean() > 2 * (found - copy).abs().mean()
+    found = drag(pipe, num_inference_steps=20, guided_share=0.0)
+    assert (found - copy).abs().mean() < 0.03
+    assert (drag(pipe, num_inference_steps=20) - copy).abs().mean() > 2 * (found - copy).abs().mean()
 
 
 def guidance_of(pipe, steps: int = 10, **settings) -> Guidance:
@@ -291,7 +291,6 @@ def test_the_memory_is_asked_for_where_attention_uses_it(pipe, monkeypatch):
         {"unguided_direction": True},
         {"time_travel": 3},
         {"round_points": True},
-        {"drag_reduction": "sum"},
         {"inversion_strength": 0.5},
     ],
     ids=lambda change: next(iter(change)),
@@ -325,15 +324,15 @@ def test_the_shipped_weights_come_with_their_preset():
     assert dragstudy.load("dragondiffusion").config.preset == "tiny"
 
 
-def test_of_several_drags_the_mean_pulls_less(pipe):
-    two = {"handle_points": [[20, 24], [40, 40]], "target_points": [[30, 24], [46, 40]]}
-    request = pipe.check_inputs(picture(64, 64), **two, mask=None, working_area=64 * 64)[0][0]
-    guidance = guidance_of(pipe)
-    guidance.regions = drag_regions(request)
+def test_the_edit_energy_is_the_mean_over_drags(pipe):
+    guidance, energies = guidance_of(pipe), []
     latents = guidance.photograph.latents[5]
-    mean, _ = guidance.energies(latents, 5)
-    guidance.settings = DragonSettings(drag_reduction="sum")
-    assert_close(guidance.energies(latents, 5)[0], 2 * mean)
+    one, two = ([20, 24], [30, 24]), ([40, 40], [46, 40])
+    for drags in ((one,), (two,), (one, two)):
+        handles, targets = map(list, zip(*drags, strict=True))
+        guidance.regions = drag_regions(make_request(picture(64, 64), handles, targets, None, 64 * 64))
+        energies.append(guidance.energies(latents, 5)[0])
+    assert_close(energies[2], (energies[0] + energies[1]) / 2)
 
 
 def test_the_presets_are_the_published_numbers():
