@@ -61,8 +61,7 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
     if str(weights) == "tiny":
         if pipeline is InstantDragPipeline:
             return tiny_instantdrag("splat" if method == "instantdrag-splat" else "concat")
-        options = {"preset": "tiny"} if pipeline is DragonDiffusionPipeline else {}
-        return tiny_latent(pipeline, **options)
+        return tiny_latent(pipeline)
     try:
         return pipeline.from_pretrained(str(weights))
     except OSError as error:

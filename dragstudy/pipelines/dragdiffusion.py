@@ -49,7 +49,7 @@ class DragDiffusionPipeline(LatentDragPipeline):
         target_points: Any,
         mask: Any = None,
         *,
-        preset: str = "code",
+        preset: str | None = None,
         lora_steps: int | None = None,
         lora_learning_rate: float | None = None,
         inversion_strength: float | None = None,
@@ -123,7 +123,9 @@ class DragDiffusionPipeline(LatentDragPipeline):
         check_output_type(output_type)
         check_outside_mask(outside_mask)
         names = DragDiffusionSettings.__dataclass_fields__
-        settings = choose_settings(PRESETS, preset, {name: given.get(name) for name in names})
+        settings = choose_settings(
+            PRESETS, preset or self.config.preset, {name: given.get(name) for name in names}
+        )
         check_settings(settings)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         one_generator_each(generator, len(requests))

@@ -27,6 +27,8 @@ class LatentDragPipeline(DragPipeline):
         null_prompt: The embedding for "no prompt".
         scheduler: The noise schedule and the timesteps.
         working_area: Pixels of the size the edit is made at; images of any shape are fitted to nearly it.
+        preset: The settings that calls start from unless they name others. The published ones are for Stable
+            Diffusion; `"tiny"`, which is ours, for the tiny backbone.
     """
 
     model_cpu_offload_seq = "autoencoder->unet"
@@ -39,12 +41,13 @@ class LatentDragPipeline(DragPipeline):
         null_prompt: NullPrompt,
         scheduler: DDIMScheduler,
         working_area: int = 256 * 256,
+        preset: str = "code",
     ):
         super().__init__()
         self.register_modules(
             autoencoder=autoencoder, unet=unet, null_prompt=null_prompt, scheduler=scheduler
         )
-        self.register_to_config(working_area=working_area)
+        self.register_to_config(working_area=working_area, preset=preset)
 
     @torch.no_grad()
     def encode_image(self, request: Request) -> Tensor:

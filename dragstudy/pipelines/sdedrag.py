@@ -65,7 +65,7 @@ class SDEDragPipeline(LatentDragPipeline):
         target_points: Any,
         mask: Any = None,
         *,
-        preset: str = "code",
+        preset: str | None = None,
         strength: float | None = None,
         step_length: float | None = None,
         radius: int | None = None,
@@ -122,7 +122,9 @@ class SDEDragPipeline(LatentDragPipeline):
         check_output_type(output_type)
         check_outside_mask(outside_mask)
         names = SDEDragSettings.__dataclass_fields__
-        settings = choose_settings(PRESETS, preset, {name: given.get(name) for name in names})
+        settings = choose_settings(
+            PRESETS, preset or self.config.preset, {name: given.get(name) for name in names}
+        )
         check_settings(settings)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         generators = one_generator_each(generator, len(requests))

@@ -1,7 +1,6 @@
 """The weights that live in this repository, put together into pipelines."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
@@ -43,7 +42,7 @@ def tiny_instantdrag(variant: str) -> InstantDragPipeline:
     )
 
 
-def tiny_latent(pipeline: type[LatentDragPipeline], **options: Any) -> LatentDragPipeline:
+def tiny_latent(pipeline: type[LatentDragPipeline]) -> LatentDragPipeline:
     """A method that needs the backbone alone, with the shipped one, in single precision."""
     single = {"torch_dtype": torch.float32}
     unet = UNet2DConditionModel.from_pretrained(tiny_weights("backbone"), **single)
@@ -52,5 +51,5 @@ def tiny_latent(pipeline: type[LatentDragPipeline], **options: Any) -> LatentDra
         unet=unet.to(memory_format=torch.channels_last),
         null_prompt=NullPrompt(),
         scheduler=make_ddim_scheduler(),
-        **options,
+        preset="tiny",
     )
