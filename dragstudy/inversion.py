@@ -163,6 +163,22 @@ def invert(
     return MemoryBank(tuple(levels[-len(rising) :]), tuple(rising[::-1]), kept_attention)
 
 
+@torch.no_grad()
+def denoise(
+    unet: "UNet2DConditionModel",
+    latents: Float[Tensor, "b c h w"],
+    prompt_embeds: Float[Tensor, "1 tokens dim"],
+    scheduler: "DDIMScheduler",
+    levels: Sequence[int],
+) -> Float[Tensor, "b c h w"]:
+    """Take latents of `levels[0]` down to the last level by DDIM, without guidance: undoes `invert`."""
+    prompts = prompt_embeds.expand(len(latents), -1, -1)
+    for level, below in zip(levels[:-1], levels[1:], strict=True):
+        predicted = unet(latents.to(unet.dtype), level, prompts, return_dict=False)[0].to(latents)
+        latents = ddim_step(scheduler, predicted, latents, level, below)
+    return latents
+
+
 def _step_up(
     scheduler: "DDIMScheduler", predicted: Tensor, latents: Tensor, asked: Tensor, low: int, high: int
 ) -> Tensor:

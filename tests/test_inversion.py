@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch.testing import assert_close
 
 from dragstudy.attention import self_attention_layers
-from dragstudy.inversion import CLEAN, clean_and_noise, ddim_levels, ddim_step, invert
+from dragstudy.inversion import CLEAN, clean_and_noise, ddim_levels, ddim_step, denoise, invert
 from dragstudy.models.backbone import NullPrompt, make_ddim_scheduler
 
 from .tiny import tiny_backbone
@@ -40,16 +40,6 @@ def unet() -> UNet2DConditionModel:
 @pytest.fixture
 def latents(generator) -> torch.Tensor:
     return torch.randn(2, 4, 8, 8, generator=generator)
-
-
-def denoise(unet, bank, scheduler, prompts) -> torch.Tensor:
-    """The deterministic sampler from the noisiest latents of a memory."""
-    latents = bank.latents[0]
-    with torch.no_grad():
-        for timestep, to in zip(bank.levels, bank.levels[1:], strict=False):
-            predicted = unet(latents, timestep, prompts, return_dict=False)[0]
-            latents = ddim_step(scheduler, predicted, latents, timestep, to)
-    return latents
 
 
 def test_the_levels_are_stable_diffusion_s_published_timesteps():
@@ -154,7 +144,9 @@ def test_fixed_point_iterations_find_the_true_inverse(unet, latents, kind):
     levels, errors = ddim_levels(scheduler, 10, 0.7), []
     for iterations in (0, 1, 2, 20):
         bank = invert(unet, latents, prompts, scheduler, levels, fixed_point_iterations=iterations)
-        errors.append((denoise(unet, bank, scheduler, prompts) - latents).abs().max().item())
+        errors.append(
+            (denoise(unet, bank.latents[0], prompts, scheduler, bank.levels) - latents).abs().max().item()
+        )
     assert errors[0] > 2 * errors[1] > 4 * errors[2] and errors[3] < 1e-4, errors
 
 

@@ -1,5 +1,7 @@
 """DragDiffusion: it keeps the contract, drags latents, honours masks, and its presets are the published."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +144,18 @@ def test_it_stops_when_all_have_arrived(pipe):
     )
     assert len(output.trajectories[0]) == 2  # looked at once more, and found arrived
     assert len(calls) == 2 + 1 + 2
+
+
+def test_memory_does_not_grow_with_the_iterations(pipe):
+    alive = {}
+
+    def callback(pipeline, step, timestep, tensors):
+        found = [one for one in gc.get_objects() if type(one) is torch.Tensor]
+        alive[step] = sum(one.untyped_storage().nbytes() for one in found)
+
+    edit(pipe, iterations=30, stop_distance=0.0, callback_on_step_end=callback)
+    early, late = alive[2 + 3], alive[2 + 28]
+    assert late - early < 4096  # of the track: two numbers an iteration
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
