@@ -62,6 +62,7 @@ def watch(network: nn.Module, blocks: Sequence[str], *, stop: bool = False) -> I
     except _Complete as raised:
         if raised is not complete:  # another `watch` around this one has all that it wants
             raise
+        raised.__traceback__ = None  # its frames would keep the network's tensors until the next collection
     finally:
         for handle in handles:
             handle.remove()
