@@ -167,25 +167,19 @@ def plan_rounds(
         radius: In latent cells.
 
     Returns:
-        Of each round, the move of every drag that is not an anchor; at least one round.
+        Of each round, the moves of the drags; at least one round. A drag that stays in its cell has none: the
+        patch would be pasted onto itself, amplified.
     """
     longest = float((targets - handles).norm(dim=1).max())
     count = max(1, math.floor(longest / step_length))
     if longest > step_length and _miss(longest, count, step_length) > _miss(longest, count + 1, step_length):
         count += 1
-    return [
-        [
-            _plan_move(
-                torch.lerp(handle, target, k / count),
-                torch.lerp(handle, target, (k + 1) / count),
-                size,
-                radius,
-            )
-            for handle, target in zip(handles, targets, strict=True)
-            if not torch.equal(handle, target)
-        ]
-        for k in range(count)
-    ]
+    rounds = []
+    for k in range(count):
+        starts, ends = torch.lerp(handles, targets, k / count), torch.lerp(handles, targets, (k + 1) / count)
+        moves = [_plan_move(*way, size, radius) for way in zip(starts, ends, strict=True)]
+        rounds.append([move for move in moves if move.source != move.target])
+    return rounds
 
 
 def copy_and_paste(

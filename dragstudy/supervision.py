@@ -92,9 +92,9 @@ def track_points(
     """
     h, w = features.shape[-2:]
     candidates = patches(handle_points, radius)
-    edge = candidates.new_tensor([w - 1, h - 1])
+    edge = candidates.new_tensor([w, h]) - 0.5  # the map reaches half a pixel beyond its outermost centres
     distance = (_read(features, candidates) - references.T[:, :, None]).abs().sum(dim=0)
-    outside = ((candidates < 0) | (candidates > edge)).any(dim=2)
+    outside = ((candidates < -0.5) | (candidates > edge)).any(dim=2)
     distance = distance.masked_fill(outside, torch.inf)
     step = (candidates - handle_points[:, None]).norm(dim=2)
     nearest = distance == distance.min(dim=1, keepdim=True).values

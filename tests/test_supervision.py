@@ -121,6 +121,12 @@ def test_the_search_stops_at_the_border_and_ties_stay():
     flat = torch.zeros(1, 2, 8, 8)
     corner = torch.tensor([[0.0, 0.0], [7.0, 7.0]])
     assert torch.equal(track_points(flat, torch.zeros(2, 2), corner), corner)
+    rim = torch.tensor(
+        [[-0.25, 3.0], [7.25, 5.0]]
+    )  # the picture's outermost pixels, on a map of half its size
+    textured = rand(1, 4, 8, 8).float()
+    references = patch_features(textured, rim)[:, :, 0]
+    assert torch.equal(track_points(textured, references, rim), rim)
 
 
 def test_patches_are_squares_row_by_row():

@@ -73,8 +73,8 @@ def _matched(lora_steps: int, iterations: int, num_inference_steps: int) -> Drag
 
 
 # Ours. The features of a U-Net of a few million parameters can be pleased by changes that move nothing: the
-# tracker then reports an arrival that nobody sees. Large patches, compared with the photograph itself and
-# pulled all the way, and steps along the gradient do move the picture. Notebook 05 undoes them one by one.
+# tracker then reports an arrival that nobody sees. Those of the last block, large patches, compared with the
+# photograph and pulled all the way, and steps along the gradient do move it. Notebook 05 undoes them singly.
 _TINY = DragDiffusionSettings(
     lora_steps=0,
     lora_learning_rate=5e-4,
@@ -83,8 +83,9 @@ _TINY = DragDiffusionSettings(
     inversion_strength=0.5,
     iterations=40,
     optimizer="gradient",
-    learning_rate=0.2,
-    supervision_radius=16,
+    learning_rate=0.1,
+    supervision_radius=12,
+    feature_block="up_blocks.3",
     supervision_step=1000.0,
     supervision_reference="initial",
     tracking_reference="initial",

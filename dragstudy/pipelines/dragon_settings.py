@@ -120,9 +120,11 @@ _CODE_TASKS = _tasks(
 # For the tiny backbone in data/weights, by measurement: notebooks/06_dragondiffusion.ipynb, sections 5, 6.
 _TINY = replace(
     _PAPER,
-    num_inference_steps=30,
-    inversion_strength=0.7,
-    learning_rate=300.0,
+    num_inference_steps=20,
+    inversion_strength=0.5,
+    guided_share=1.0,
+    learning_rate=600.0,
+    feature_blocks=("up_blocks.2",),
     separate_gradients=True,
     unguided_direction=True,
 )
@@ -130,8 +132,8 @@ _TINY_TASKS = _tasks(
     _TINY,
     {
         "move": {"inpaint_weight": 2.5, "contrast_weight": 1.0, "copy_start": True},
-        "appearance": {"edit_weight": 3.5, "content_weight": 5.0},
-        "paste": {"copy_start": True},
+        "appearance": {"edit_weight": 3.5, "content_weight": 5.0, "learning_rate": 300.0},
+        "paste": {"copy_start": True, "learning_rate": 300.0},
     },
 )
 PRESETS = {

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from dragstudy.images import load_image
-from dragstudy.models.backbone import NullPrompt
 from dragstudy.pipelines.base import DragPipelineOutput, Request, make_request
 from dragstudy.pipelines.dragon_sampler import Job, edit_jobs
 from dragstudy.pipelines.dragon_settings import PRESETS, Attention, DragonSettings, check_settings
@@ -43,28 +41,7 @@ class DragonDiffusionPipeline(LatentDragPipeline):
     | m_share | what `mask` does not allow to change |
     | m_ref | `reference_mask` |
     | eta, w_e, w_c, w_i | `learning_rate`, `edit_weight`, `content_weight`, `inpaint_weight` |
-
-    Args:
-        autoencoder: Between images and latents, f8.
-        unet: A text-to-image U-Net such as Stable Diffusion's, or the tiny backbone.
-        null_prompt: The embedding for "no prompt".
-        scheduler: The noise schedule and the timesteps.
-        working_area: Pixels of the size the edit is made at.
-        preset: The settings that calls start from, unless they name another. The published ones are for
-            Stable Diffusion 1.5; `"tiny"` was found by measurement on the tiny backbone.
     """
-
-    def __init__(
-        self,
-        autoencoder: nn.Module,
-        unet: UNet2DConditionModel,
-        null_prompt: NullPrompt,
-        scheduler: DDIMScheduler,
-        working_area: int = 256 * 256,
-        preset: str = "paper",
-    ):
-        super().__init__(autoencoder, unet, null_prompt, scheduler, working_area)
-        self.register_to_config(preset=preset)
 
     @torch.no_grad()
     def __call__(

@@ -24,7 +24,7 @@ DRAG = {"handle_points": [[20, 24]], "target_points": [[30, 24]]}
 SETTINGS = {"num_inference_steps": 4, "learning_rate": 1000.0, "output_type": "pt"}
 
 
-def make(prediction_type: str = "v_prediction") -> DragonDiffusionPipeline:
+def make(prediction_type: str = "v_prediction", preset: str = "paper") -> DragonDiffusionPipeline:
     torch.manual_seed(0)
     pipe = DragonDiffusionPipeline(
         autoencoder=tiny_autoencoder(),
@@ -32,6 +32,7 @@ def make(prediction_type: str = "v_prediction") -> DragonDiffusionPipeline:
         null_prompt=NullPrompt(),
         scheduler=make_ddim_scheduler(prediction_type),
         working_area=64 * 64,
+        preset=preset,
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -312,9 +313,7 @@ def test_a_prompt_guides_and_without_one_its_scale_is_nothing(pipe):
 
 
 def test_a_pipeline_may_have_a_preset_of_its_own_which_a_call_overrides(pipe):
-    torch.manual_seed(0)
-    own = DragonDiffusionPipeline(**pipe.components, working_area=64 * 64, preset="tiny")
-    own.set_progress_bar_config(disable=True)
+    own = make(preset="tiny")
     options = SETTINGS | {"learning_rate": None}
     assert torch.equal(drag(own, **options), drag(pipe, preset="tiny", **options))
     assert torch.equal(drag(own, preset="paper", **options), drag(pipe, **options))

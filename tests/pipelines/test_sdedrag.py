@@ -1,5 +1,7 @@
 """SDE-Drag: it keeps the contract, its memory leads back exactly, and patches go where they are sent."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -107,7 +109,7 @@ def test_a_drag_takes_about_as_many_rounds_as_it_has_steps(length, rounds):
 
 
 def test_patches_follow_each_other_from_handle_to_target():
-    handles, targets = cells([4, 5], [9, 9], [12, 3]), cells([4, 11], [9, 9], [10.2, 1.4])
+    handles, targets = cells([4, 5], [9, 9], [12, 6]), cells([4, 11], [9, 9], [9, 3])
     plan = plan_rounds(handles, targets, (16, 16), step_length=2, radius=1)
     assert [len(moves) for moves in plan] == [2, 2, 2]  # an anchor is not copied
     assert plan[0][0].source == (slice(4, 7), slice(3, 6)) and plan[-1][0].target == (
@@ -118,6 +120,12 @@ def test_patches_follow_each_other_from_handle_to_target():
         assert [move.target for move in before] == [move.source for move in after]
 
 
+def test_a_patch_is_never_pasted_onto_itself():
+    assert plan_rounds(cells([4, 5]), cells([4.3, 5]), (16, 16), step_length=2, radius=1) == [[]]
+    plan = plan_rounds(cells([4, 5], [9, 9]), cells([4, 11], [9.8, 9]), (16, 16), step_length=2, radius=1)
+    assert [len(moves) for moves in plan] == [1, 2, 1]  # the short drag changes its cell once
+
+
 @pytest.mark.parametrize("size", [(8, 8), (4, 16), (1, 1)])
 @pytest.mark.parametrize("radius", [0, 1, 5])
 def test_a_patch_holds_its_point_and_never_leaves_the_latents(size, radius, generator):
@@ -125,7 +133,7 @@ def test_a_patch_holds_its_point_and_never_leaves_the_latents(size, radius, gene
     for _ in range(50):
         ends = torch.rand(2, 1, 2, generator=generator, dtype=torch.float64).round(decimals=1)
         handles, targets = ends * torch.tensor([w, h]) - 0.5  # the rim itself is among them
-        for (move,) in plan_rounds(handles, targets + 1e-9, size, step_length=2, radius=radius):
+        for move in chain(*plan_rounds(handles, targets, size, step_length=2, radius=radius)):
             for patch in (move.source, move.target):
                 for cut, length in zip(patch, size, strict=True):
                     assert 0 <= cut.start < cut.stop <= length
