@@ -119,14 +119,19 @@ def study(
     ):
         # processes: papermill's client leaves an event loop open in every thread but the main one
         running = [pool.submit(_execute, plan, force) for plan in plans]
-        for number, (plan, future) in enumerate(zip(plans, running, strict=True), 1):
-            report(f"[{number}/{len(plans)}] {plan.path.stem:<30} {profile} ", end="", flush=True)
-            outcome = future.result()
-            report(f"{outcome.status:>8} {outcome.seconds:7.1f} s  {outcome.exception}".rstrip(), flush=True)
-            if outcome.status != "failed" and profile != "smoke":
-                _results.publish(outcome.folder, root / "results")
-            outcomes.append(outcome)
-            _results.write_index(root)
+        try:
+            for number, (plan, future) in enumerate(zip(plans, running, strict=True), 1):
+                report(f"[{number}/{len(plans)}] {plan.path.stem:<30} {profile} ", end="", flush=True)
+                outcome = future.result()
+                said = f"{outcome.status:>8} {outcome.seconds:7.1f} s  {outcome.exception}"
+                report(said.rstrip(), flush=True)
+                if outcome.status != "failed" and profile != "smoke":
+                    _results.publish(outcome.folder, root / "results")
+                outcomes.append(outcome)
+                _results.write_index(root)
+        except BaseException:  # else leaving the pool would first run all the others
+            pool.shutdown(cancel_futures=True)
+            raise
     return outcomes
 
 

@@ -109,8 +109,9 @@ class DragDiffusionPipeline(LatentDragPipeline):
             output_type: `"pil"`, `"np"` or `"pt"`.
             return_dict: Whether to return a `DragPipelineOutput` or the tuple `(images, None)`.
             callback_on_step_end: Called as `(pipeline, step, timestep, tensors)` after every step of the LoRA
-                (timestep -1), the inversion, the dragging and the denoising; setting
-                `pipeline._interrupt = True` ends them all.
+                (timestep -1), the inversion, the dragging and the denoising; latents that it gives back take
+                the place of the dragged and the denoised ones. Setting `pipeline._interrupt = True` ends the
+                call: images that are not done come back as the autoencoder makes them.
 
         Returns:
             Images; the handle points as they were tracked, and where they were before each iteration.
@@ -126,19 +127,19 @@ class DragDiffusionPipeline(LatentDragPipeline):
         settings = choose_settings(
             PRESETS, preset or self.config.preset, {name: given.get(name) for name in names}
         )
-        check_settings(settings)
+        check_settings(settings, self.unet)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         one_generator_each(generator, len(requests))
         levels = ddim_levels(self.scheduler, settings.num_inference_steps, settings.inversion_strength)
         phases = settings.lora_steps + 2 * (len(levels) - 1) + settings.iterations
-        steps = Steps(self, len(requests) * phases, callback_on_step_end)
 
         # 2. Edit one after the other
         edited, tracks = [], []
-        for request in requests:
-            latents, track = self.edit(request, settings, levels, self.prompts(prompt_embeds), steps)
-            edited.append(self.decode_latents(latents))
-            tracks.append(track)
+        with Steps(self, len(requests) * phases, callback_on_step_end) as steps:
+            for request in requests:
+                latents, track = self.edit(request, settings, levels, self.prompts(prompt_embeds), steps)
+                edited.append(self.decode_latents(latents))
+                tracks.append(track)
 
         # 3. Back to the photographs
         output = self.finish_edits(requests, torch.cat(edited), outside_mask, output_type)
@@ -163,23 +164,24 @@ class DragDiffusionPipeline(LatentDragPipeline):
             steps.skip(settings.lora_steps + 2 * (len(levels) - 1) + settings.iterations)
             return latents, still
 
-        # Sec. 2.2: a LoRA, inversion, dragging, denoising
-        factors = self.fit_lora(latents, prompts, settings, steps)
+        # Sec. 2.2: a LoRA, inversion, dragging, denoising; where one is interrupted nothing is edited
+        factors = {} if steps.interrupted else self.fit_lora(latents, prompts, settings, steps)
         if steps.interrupted:
             return latents, still
         with merged_lora(self.unet, factors):
             bank = self.invert(latents, prompts, levels, steps)
             if steps.interrupted:
-                return bank.latents[0], still
+                return latents, still
             dragged, track = self.drag(request, bank, prompts, settings, steps)
-            return self.denoise(dragged, bank, prompts, settings, steps), track
+            edited = self.denoise(dragged, bank, prompts, settings, steps)
+        return latents if steps.interrupted else edited, track
 
     def fit_lora(
         self, latents: Tensor, prompts: Tensor, settings: DragDiffusionSettings, steps: Steps
     ) -> dict[str, Tensor]:
         """The photograph's LoRA, from the cache where it is."""
         wanted = LoraSettings(settings.lora_steps, settings.lora_learning_rate, settings.lora_layers)
-        if lora_file(self.unet, latents, prompts, wanted).is_file():
+        if lora_file(self.unet, latents, prompts, self.scheduler, wanted).is_file():
             steps.skip(settings.lora_steps)
 
         def on_step(step: int) -> bool:
@@ -239,7 +241,7 @@ class DragDiffusionPipeline(LatentDragPipeline):
             if settings.optimizer == "gradient":
                 latents.grad /= latents.grad.abs().max().clamp_min(1e-12)
             optimizer.step()
-            latents.data = steps.end("dragging", level, latents.detach()).detach()
+            latents.data = steps.end("dragging", level, latents.detach().clone()).detach()
         else:
             if settings.iterations:  # where the last iteration brought them
                 features, _ = look(latents.detach())

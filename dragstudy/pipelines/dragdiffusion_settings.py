@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from diffusers import UNet2DConditionModel
+
 from dragstudy.pipelines.image_lora import ATTENTION
 
 
@@ -105,7 +107,13 @@ PRESETS = {
 }
 
 
-def check_settings(settings: DragDiffusionSettings) -> None:
+_NOT_NEGATIVE = (
+    *("lora_steps", "lora_learning_rate", "iterations", "learning_rate", "mask_weight"),
+    *("supervision_radius", "supervision_step", "tracking_radius", "stop_distance"),
+)
+
+
+def check_settings(settings: DragDiffusionSettings, unet: UNet2DConditionModel) -> None:
     """Refuse what cannot be computed, before anything is.
 
     Raises:
@@ -120,6 +128,13 @@ def check_settings(settings: DragDiffusionSettings) -> None:
     for name, allowed in choices.items():
         if getattr(settings, name) not in allowed:
             raise ValueError(f"{name} must be {' or '.join(allowed)}, got {getattr(settings, name)!r}")
-    for name in ("lora_steps", "iterations", "supervision_radius", "tracking_radius", "mask_weight"):
+    for name in _NOT_NEGATIVE:
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must not be negative, got {getattr(settings, name)}")
+    blocks = [
+        name for name, _ in unet.named_modules() if name == "mid_block" or name.startswith("up_blocks.")
+    ]
+    blocks = [name for name in blocks if name.count(".") < 2]
+    for block in (settings.feature_block, *settings.mutual_attention_blocks):
+        if block not in blocks:
+            raise ValueError(f"a block must be one of {', '.join(blocks)}, got {block!r}")

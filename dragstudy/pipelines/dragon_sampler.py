@@ -55,11 +55,11 @@ def edit_jobs(
     levels = ddim_levels(pipe.scheduler, settings.num_inference_steps, settings.inversion_strength)
     generators = one_generator_each(generator, len(jobs))
     phases = sum(2 + (job.guide is not None) for job in jobs if job.regions is not None)
-    steps = Steps(pipe, phases * (len(levels) - 1), callback_on_step_end)
     edited = []
-    for job, own in zip(jobs, generators, strict=True):
-        sampler = _Sampler(pipe, settings, levels, steps, prompt_embeds, memory_device, own)
-        edited.append(pipe.decode_latents(sampler.edit(job)))
+    with Steps(pipe, phases * (len(levels) - 1), callback_on_step_end) as steps:
+        for job, own in zip(jobs, generators, strict=True):
+            sampler = _Sampler(pipe, settings, levels, steps, prompt_embeds, memory_device, own)
+            edited.append(pipe.decode_latents(sampler.edit(job)))
     output = pipe.finish_edits([job.request for job in jobs], torch.cat(edited), outside_mask, output_type)
     return output if return_dict else (output.images, None)
 
@@ -85,26 +85,28 @@ class _Sampler:
         self.layers = self_attention_layers(pipe.unet, DECODER) if uses else []
 
     def edit(self, job: Job) -> Tensor:
-        """Edited latents `(1, c, h, w)`; where nothing moves, the photograph's own."""
-        if job.regions is None:
-            return self.pipe.encode_image(job.request)
-        bank = self.invert(job.request)
-        guide = bank if job.guide is None else self.invert(job.guide)
+        """Edited latents `(1, c, h, w)`; where nothing moves or the work is ended, the photograph's own."""
+        photograph = self.pipe.encode_image(job.request)
+        if job.regions is None or self.steps.interrupted:
+            return photograph
+        bank = self.invert(photograph)
+        guide = bank
+        if job.guide is not None and not self.steps.interrupted:
+            guide = self.invert(self.pipe.encode_image(job.guide))
         if self.steps.interrupted:
-            return bank.latents[0]
+            return photograph
         guidance = Guidance(self.pipe.unet, self.prompts, job.regions, self.settings, bank, guide)
         latents = self.start(bank, guide, job.regions)
         for step in range(len(self.levels) - 1):
-            if self.steps.interrupted:
-                break
             latents = self.step(latents, step, guidance)
             latents = self.steps.end("denoising", self.levels[step + 1], latents)
+            if self.steps.interrupted:
+                return photograph
         return latents
 
-    def invert(self, request: Request) -> MemoryBank:
-        """The memory of a picture; empty attention if none is used."""
+    def invert(self, latents: Tensor) -> MemoryBank:
+        """The memory of a picture's latents; empty attention if none is used."""
         options = {"attention_layers": self.layers, "memory_device": self.memory_device}
-        latents = self.pipe.encode_image(request)
         return self.pipe.invert(latents, self.prompts, self.levels, self.steps, **options)
 
     def start(self, bank: MemoryBank, guide: MemoryBank, regions: Regions) -> Tensor:
@@ -142,10 +144,10 @@ class _Sampler:
             exchange = visual_cross_attention(own, other, guidance.regions, self.settings)
             looking_back = exchange_attention(self.pipe.unet, self.layers, exchange)
         with looking_back:
+            with_ = self.pipe.predict(latents, level, self.prompts)
             if not self.prompted:
-                return self.pipe.predict(latents, level, self.prompts)
-            prompts = torch.cat([self.null, self.prompts])
-            without, with_ = self.pipe.predict(latents.expand(2, -1, -1, -1), level, prompts).chunk(2)
+                return with_
+            without = self.pipe.predict(latents, level, self.null)  # it may have fewer tokens
         return without + self.settings.guidance_scale * (with_ - without)
 
     def is_guided(self, step: int) -> bool:
@@ -200,7 +202,7 @@ def guided_step(
         noise: As in `ddim_step`.
     """
     lower = ddim_step(scheduler, predicted, latents, level, to, eta=eta, noise=noise)
-    if gradient is None:
+    if gradient is None or not _alpha_bar(scheduler, level):  # pure noise holds nothing to guide
         return lower
     before, after = _alpha_bar(scheduler, level), _alpha_bar(scheduler, to)
     lower = lower - ((1 - before) / before * after) ** 0.5 * gradient

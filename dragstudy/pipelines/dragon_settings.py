@@ -109,7 +109,7 @@ _CODE_TASKS = _tasks(
         "drag": {"contrast_weight": 0.2},
         "move": {
             "learning_rate": 40.0,
-            "inpaint_weight": 0.8,
+            "inpaint_weight": 1.6,  # 0.8 of a sum over two blocks, the mean of which is taken here
             "contrast_weight": 0.2,
             "visual_attention": "replace",
         },

@@ -6,6 +6,7 @@ for the length of a `with`: an edit then costs what it costs without, and the we
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dragstudy.assets import cache_dir
-from dragstudy.models.lora import add_lora, signature
+from dragstudy.models.lora import add_lora
 
 ATTENTION = ("to_q", "to_k", "to_v")
 FACTORS = ("lora_A.weight", "lora_B.weight")  # peft's names for the two
@@ -78,13 +79,17 @@ def image_lora(
     """
     if not settings.steps:
         return {}
-    path = lora_file(unet, latents, prompt_embeds, settings, folder)
+    if getattr(unet, "peft_config", None):
+        raise ValueError(
+            "the U-Net already has adapters: make them part of its weights with fuse_lora() and unload_lora()"
+        )
+    path = lora_file(unet, latents, prompt_embeds, scheduler, settings, folder)
     if path.is_file():
         return {name: factor.to(latents.device) for name, factor in load_file(path).items()}
     factors, complete = _train(unet, latents, prompt_embeds, scheduler, settings, on_step)
     if complete:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{id(factors)}.partial")  # two edits may train the same one
+        partial = path.with_suffix(f".{os.getpid()}.partial")  # two processes may train the same one
         save_file({name: factor.cpu() for name, factor in factors.items()}, partial)
         partial.replace(path)
     return factors
@@ -94,13 +99,17 @@ def lora_file(
     unet: UNet2DConditionModel,
     latents: Tensor,
     prompt_embeds: Tensor,
+    scheduler: DDIMScheduler,
     settings: LoraSettings,
     folder: Path | None = None,
 ) -> Path:
     """Where `image_lora` keeps a LoRA; the name follows from everything that decides it."""
-    known = {"settings": asdict(settings), "unet": signature(unet), "shape": list(latents.shape)}
+    # one number a tensor tells U-Nets apart, also where only some layers were trained or fused
+    weights = torch.stack([weight.detach().float().sum() for weight in unet.parameters()])
+    schedule = {"kind": scheduler.config.prediction_type, "betas": scheduler.betas.tolist()}
+    known = {"settings": asdict(settings), "schedule": schedule, "shape": list(latents.shape)}
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
-    for tensor in (latents, prompt_embeds):
+    for tensor in (latents, prompt_embeds, weights):
         digest.update(tensor.detach().float().cpu().numpy().tobytes())
     return (folder or cache_dir() / "image-lora") / f"{digest.hexdigest()[:32]}.safetensors"
 
@@ -114,8 +123,8 @@ def merged_lora(unet: UNet2DConditionModel, factors: dict[str, Tensor]) -> Itera
         for name in sorted({key.rsplit(".", 2)[0] for key in factors}):
             down, up = (factors[f"{name}.{end}"] for end in FACTORS)
             before[name] = modules[name].weight.data
-            merged = before[name].float() + up @ down
-            modules[name].weight.data = merged.to(before[name].dtype)
+            change = (up @ down).to(before[name].device)
+            modules[name].weight.data = (before[name].float() + change).to(before[name].dtype)
         yield
     finally:
         for name, weight in before.items():
@@ -131,10 +140,6 @@ def _train(
     on_step: Callable[[int], bool] | None,
 ) -> tuple[dict[str, Tensor], bool]:
     """Train adapters to predict the noise in this one picture, as DreamBooth's LoRA script does."""
-    if getattr(unet, "peft_config", None):
-        raise ValueError(
-            "the U-Net already has adapters: make them part of its weights with fuse_lora() and unload_lora()"
-        )
     generator = torch.Generator().manual_seed(settings.seed)
     frozen = {name: weight.requires_grad for name, weight in unet.named_parameters()}
     try:

@@ -32,7 +32,6 @@ class LatentDragPipeline(DragPipeline):
     """
 
     model_cpu_offload_seq = "autoencoder->unet"
-    _callback_tensor_inputs = ["latents"]
 
     def __init__(
         self,
@@ -118,6 +117,8 @@ class LatentDragPipeline(DragPipeline):
 class Steps:
     """Counts the steps of an edit over all its phases, shows them, and hands them to the caller's callback.
 
+    Its bar is closed at the end of the `with` that it is used in.
+
     Args:
         pipe: Its `_interrupt` ends the work; its progress bar is used.
         total: Steps of all phases.
@@ -128,6 +129,12 @@ class Steps:
         self.pipe, self.callback, self.done = pipe, callback, 0
         self.bar = pipe.progress_bar(total=total)
         pipe._interrupt = False
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
 
     @property
     def interrupted(self) -> bool:

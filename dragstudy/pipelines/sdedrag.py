@@ -132,13 +132,13 @@ class SDEDragPipeline(LatentDragPipeline):
         plans = [_plan(request, settings) for request in requests]
         rounds = sum(map(len, plans))
         total = sum(map(bool, plans)) * settings.lora_steps + 2 * (len(levels) - 1) * rounds
-        steps = Steps(self, total, callback_on_step_end)
 
         # 2. Edit one after the other
         edited = []
-        for request, plan, source in zip(requests, plans, generators, strict=True):
-            latents = self.edit(request, plan, settings, levels, prompt_embeds, steps, source)
-            edited.append(self.decode_latents(latents))
+        with Steps(self, total, callback_on_step_end) as steps:
+            for request, plan, source in zip(requests, plans, generators, strict=True):
+                latents = self.edit(request, plan, settings, levels, prompt_embeds, steps, source)
+                edited.append(self.decode_latents(latents))
 
         # 3. Back to the photographs
         output = self.finish_edits(requests, torch.cat(edited), outside_mask, output_type)
@@ -239,7 +239,7 @@ class SDEDragPipeline(LatentDragPipeline):
         """The photograph's LoRA, from the cache where it is; as the code trains it."""
         layers, prompts = (*ATTENTION, "to_out.0"), self.prompts(prompt_embeds)
         wanted = LoraSettings(settings.lora_steps, 2e-4, layers, settings.lora_rank, batch_size=1)
-        if lora_file(self.unet, latents, prompts, wanted).is_file():
+        if lora_file(self.unet, latents, prompts, self.scheduler, wanted).is_file():
             steps.skip(settings.lora_steps)
 
         def on_step(step: int) -> bool:

@@ -106,23 +106,66 @@ def test_the_mask_term_holds_latents_outside_of_it(pipe):
     assert held < 0.6 * free
 
 
-def test_dragging_lowers_the_distance_of_the_features(pipe):
-    """With references and the whole way as step, the loss says how far the patch is from having arrived."""
-    few, many = (
-        edit(
-            pipe,
-            iterations=count,
-            supervision_reference="initial",
-            supervision_step=100.0,
-            tracking_radius=0,
-            stop_distance=0.0,
-            mask=None,
-        )
-        for count in (1, 20)
+def test_dragging_brings_the_handle_s_features_to_the_target(pipe):
+    """The patch at the target comes closer to the photograph's at the handle, iteration by iteration."""
+    pull = {"supervision_reference": "initial", "supervision_step": 100.0, "stop_distance": 0.0}
+    handle, target = [[30.0, 30.0]], [[40.0, 30.0]]
+    request = make_request(picture(64, 64), handle, target, None, 64 * 64)
+    level, seen = ddim_levels(pipe.scheduler, 3, 0.7)[0], {}
+
+    def patch(latents, points):
+        found = unet_features(pipe.unet, latents, level, pipe.prompts(None), ["up_blocks.2"])["up_blocks.2"]
+        large = torch.nn.functional.interpolate(found, (32, 32), mode="bilinear")
+        return patch_features(large, _points(np.array(points), request), 1)
+
+    edit(
+        pipe,
+        handle_points=handle,
+        target_points=target,
+        iterations=30,
+        callback_on_step_end=lambda pipe, step, t, tensors: seen.update({step: tensors["latents"]}),
+        **pull,
     )
-    still = pixels(edit(pipe, target_points=[[30, 30]]).images[0])
-    changed = [np.abs(pixels(one.images[0]) - still).mean() for one in (few, many)]
-    assert changed[1] > changed[0]
+    with torch.no_grad():
+        wanted = patch(seen[1], handle)
+        distances = [(patch(seen[1 + k], target) - wanted).abs().sum().item() for k in (0, 5, 30)]
+    assert distances[0] > 1.1 * distances[1] > 1.2 * distances[2]
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"optimizer": "gradient"},
+        {"loss_reduction": "sum", "mask": np.eye(64)},
+        {"supervision_reference": "initial"},
+        {"supervision_step": 3.0},
+        {"supervision_radius": 3},
+        {"tracking_radius": 0},
+        {"tracking_reference": "current"},
+        {"feature_block": "up_blocks.3"},
+        {"mutual_attention_blocks": ()},
+        {"learning_rate": 0.1},
+    ],
+    ids=lambda switch: next(iter(switch)),
+)
+def test_every_switch_does_something(pipe, switch):
+    options = {"iterations": 8, "stop_distance": 0.0, "learning_rate": 0.05, "output_type": "pt"}
+    options |= {"mask": switch.get("mask"), "outside_mask": "method"}
+    first, other = (edit(pipe, **one).images[0] for one in (options, options | switch))
+    assert (first - other).abs().max() > 0
+
+
+def test_an_interrupted_batch_ends_and_gives_pictures_back(pipe):
+    calls = []
+
+    def callback(pipeline, step, timestep, tensors):
+        calls.append(step)
+        pipeline._interrupt = True
+
+    still = edit(pipe, target_points=[[30, 30]]).images[0].tobytes()
+    points = {"handle_points": [[[30, 30]]] * 3, "target_points": [[[40, 30]]] * 3}
+    output = pipe([picture(64, 64)] * 3, **points, **QUICK | {"lora_steps": 2}, callback_on_step_end=callback)
+    assert calls == [0] and [image.tobytes() for image in output.images] == [still] * 3
 
 
 def test_the_trajectory_starts_at_the_handles_and_ends_where_they_are_now(pipe):
@@ -221,6 +264,9 @@ def test_presets_are_the_published_ones():
         {"inversion_strength": 0.0},
         {"num_inference_steps": 0},
         {"feature_block": "up_blocks.9"},
+        {"mutual_attention_blocks": ("nope",)},
+        {"learning_rate": -0.1},
+        {"supervision_step": -1.0},
         {"generator": [seeded(), seeded()]},
     ],
 )

@@ -1,8 +1,9 @@
 """The LoRA of one photograph: it learns, it is kept, and the U-Net is afterwards what it was."""
 
+import copy
+
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from torch.testing import assert_close
 
 from dragstudy.models.backbone import NullPrompt, make_ddim_scheduler
@@ -103,16 +104,19 @@ def test_a_second_edit_trains_none(latents, tmp_path):
 
 
 def test_another_photograph_setting_or_u_net_has_another_file(latents):
-    unet, prompt = tiny_backbone(), NullPrompt()(1)
-    other: UNet2DConditionModel = tiny_backbone()
+    unet, prompt, scheduler = tiny_backbone(), NullPrompt()(1), make_ddim_scheduler()
+    other = copy.deepcopy(unet)
+    other.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight.data[0, 0] += 0.01
     files = {
-        lora_file(unet, latents, prompt, SETTINGS),
-        lora_file(unet, latents + 1e-3, prompt, SETTINGS),
-        lora_file(unet, latents, prompt + 1, SETTINGS),
-        lora_file(unet, latents, prompt, LoraSettings(4, 1e-2)),
-        lora_file(other, latents, prompt, SETTINGS),
+        lora_file(unet, latents, prompt, scheduler, SETTINGS),
+        lora_file(unet, latents + 1e-3, prompt, scheduler, SETTINGS),
+        lora_file(unet, latents, prompt + 1, scheduler, SETTINGS),
+        lora_file(unet, latents, prompt, scheduler, LoraSettings(4, 1e-2)),
+        lora_file(unet, latents, prompt, make_ddim_scheduler("epsilon"), SETTINGS),
+        lora_file(other, latents, prompt, scheduler, SETTINGS),
     }
-    assert len(files) == 5
+    assert len(files) == 6
+    assert lora_file(copy.deepcopy(unet), latents, prompt, scheduler, SETTINGS) in files
 
 
 def test_training_that_is_ended_is_not_kept(latents, tmp_path):
