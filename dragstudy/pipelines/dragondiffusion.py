@@ -99,7 +99,7 @@ class DragonDiffusionPipeline(LatentDragPipeline):
             feature_interpolation: `"bilinear"` or `"nearest"`.
             round_points: Whether drags go from cell to cell of the features' grid.
             visual_attention: `"replace"`, `"concatenate"` or `"none"`.
-            inversion_prior: False starts from noise.
+            inversion_prior: False starts from pure noise, which belongs to an `inversion_strength` of 1.
             copy_start: Whether to copy the latents at the handle to the target before the first step.
             separate_gradients: Whether E_edit acts inside of the mask only, E_content outside only.
             unguided_direction: Whether a step's way back to noise leaves the gradient out.
