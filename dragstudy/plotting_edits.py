@@ -1,6 +1,7 @@
 """Figures of edits: a drag and what settings make of it, and the way that a tracked handle went."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ def edit_row(
 
     Args:
         images: The photograph first.
-        titles: One for each.
+        titles: One for each; long ones are broken into lines.
         drag: Drawn on the photograph.
         face: Landmarks `(68, 2)` that all are cropped around.
         title: The message.
@@ -35,7 +36,7 @@ def edit_row(
     """
     fig, axes = _grid(len(images), columns, title, images[0])
     for ax, image, text in zip(axes, images, titles, strict=False):
-        _show(ax, image, text)
+        _show(ax, image, fill(text, 120 // columns))  # that many letters are as wide as an image
         if face is not None:
             _zoom(ax, np.asarray(face))
     draw_drags(axes[0], drag.handle_points, drag.target_points)

@@ -18,6 +18,13 @@ def test_a_row_shows_every_image_and_the_drag_on_the_first():
     assert shown[0].collections and not shown[1].collections
 
 
+def test_long_titles_do_not_run_into_each_other():
+    fig = edit_row([picture(64, 48)] * 6, ["paper: supervised by the edit itself"] * 6, DRAG)
+    fig.canvas.draw()
+    boxes = [ax.title.get_window_extent() for ax in fig.axes if ax.images]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+
+
 def test_a_sheet_draws_the_way_of_every_handle():
     tracks = {"edit": [np.cumsum(np.ones((5, 2, 2)), axis=0)] * 2}
     rows = {"frame": [torch.rand(3, 64, 64)] * 2, "edit": [picture(64, 64)] * 2}
