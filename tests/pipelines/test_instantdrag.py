@@ -181,7 +181,7 @@ def test_half_precision_networks_are_fed_half_precision():
 
 
 def test_loading_names_the_methods_and_refuses_the_rest(tmp_path):
-    with pytest.raises(ValueError, match="instantdrag, instantdrag-splat, warp"):
+    with pytest.raises(ValueError, match="instantdrag, instantdrag-splat, dragdiffusion"):
         dragstudy.load("magic")
     with pytest.raises(ValueError, match="neither a valid local path"):
         load("instantdrag", weights=tmp_path / "nothing")
