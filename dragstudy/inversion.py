@@ -61,12 +61,9 @@ def ddim_levels(scheduler: "DDIMScheduler", num_inference_steps: int, strength: 
     if not 0 < strength <= 1:
         raise ValueError(f"the share of steps to invert must lie in (0, 1], got {strength}")
     scheduler.set_timesteps(num_inference_steps)
-    if scheduler.timesteps[0] >= known:
-        raise ValueError(
-            f"{num_inference_steps} steps of this spacing reach beyond the last timestep {known - 1}"
-        )
     kept = max(1, round(strength * num_inference_steps))
-    return [*scheduler.timesteps[-kept:].tolist(), CLEAN]
+    # with as many steps as timesteps, an offset would lift the first over the last timestep
+    return [*(min(timestep, known - 1) for timestep in scheduler.timesteps[-kept:].tolist()), CLEAN]
 
 
 def clean_and_noise(
