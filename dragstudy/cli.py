@@ -71,7 +71,7 @@ def _add_edit(commands) -> None:
     )
     edit.add_argument("--mask", type=Path, help="an image of the same size; white may change")
     edit.add_argument(
-        "--method", default="instantdrag", help="instantdrag (default), instantdrag-splat or warp"
+        "--method", default="instantdrag", help="instantdrag (default), or any that `load` knows"
     )
     edit.add_argument("--weights", default="tiny", help="a name, a folder or a hub id")
     edit.add_argument("--finetuned", type=Path, metavar="DIR", help="what `dragstudy finetune` made")
