@@ -4,10 +4,11 @@ Four methods rest on it: DragDiffusion's code lets an edit attend to the photogr
 the inversion of the photograph kept, LightningDrag to a second network, and a memory bank needs to be filled.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -83,6 +84,34 @@ def attend_to_first(layer: str, query: Tensor, key: Tensor, value: Tensor) -> tu
     return query, key[:1].expand_as(key), value[:1].expand_as(value)
 
 
+def attend_to_reference(
+    references: Mapping[str, tuple[Tensor, Tensor]],
+    embeddings: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+) -> Exchange:
+    """The exchange of reference attention, and of point-following attention (LightningDrag, Eq. 3 and 4).
+
+    `Softmax((Q + E_tgt) [K + E_tgt, K_ref + E_hdl]^T / sqrt(d)) [V, V_ref]`; without embeddings, or where
+    they are zero, Eq. 3.
+
+    Args:
+        references: By layer, K_ref and V_ref, `(b, tokens, dim)`. A batch of several rows for each image, one
+            after the other, is served by repeating them.
+        embeddings: By layer, E_hdl and E_tgt of the batch's last rows; rows before them have none. That is
+            the order of classifier-free guidance, unconditional rows first.
+    """
+
+    def exchange(layer: str, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        key_ref, value_ref = (
+            part.to(query).repeat(len(query) // len(part), 1, 1) for part in references[layer]
+        )
+        if embeddings is not None:
+            handle, target = (_after_zeros(part.to(query), len(query)) for part in embeddings[layer])
+            query, key, key_ref = query + target, key + target, key_ref + handle
+        return query, torch.cat([key, key_ref], dim=1), torch.cat([value, value_ref], dim=1)
+
+    return exchange
+
+
 class _Exchanging:
     """Stable Diffusion's attention processor, with an exchange before the heads are split."""
 
@@ -102,6 +131,11 @@ class _Exchanging:
         for layer in attn.to_out:  # the projection, and a dropout of zero
             hidden_states = layer(hidden_states)
         return hidden_states / attn.rescale_output_factor
+
+
+def _after_zeros(rows: Tensor, count: int) -> Tensor:
+    """`count` rows of which the last are `rows` and the others zero."""
+    return torch.cat([rows.new_zeros(count - len(rows), *rows.shape[1:]), rows])
 
 
 def _with_dot(block: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dragstudy.warping import (
     backward_warp,
+    compose_flows,
     fill_holes,
     forward_splat,
     invert_flow,
@@ -25,6 +26,7 @@ from dragstudy.warping import (
 
 __all__ = [
     "backward_warp",
+    "compose_flows",
     "consistency_mask",
     "dequantize_flow",
     "fill_holes",

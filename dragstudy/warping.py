@@ -87,6 +87,19 @@ def backward_warp(
     return sample_at(image, pixel_grid(h, w, device=flow.device, dtype=dtype) + flow)
 
 
+def compose_flows(
+    first: Float[Tensor, "b 2 h w"], second: Float[Tensor, "b 2 h w"]
+) -> Float[Tensor, "b 2 h w"]:
+    """The motion of one forward flow followed by another: `first(p) + second(p + first(p))`.
+
+    Example:
+        >>> right = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+        >>> compose_flows(right, 2 * right)[0, :, 0, 0].tolist()
+        [3.0, 0.0]
+    """
+    return first + backward_warp(second, first)
+
+
 def invert_flow(flow: Float[Tensor, "b 2 h w"], iterations: int = 30) -> Float[Tensor, "b 2 h w"]:
     """The flow that undoes a smooth one: `inverse(p) = -flow(p + inverse(p))`, by fixed-point iteration."""
     grid = pixel_grid(*flow.shape[-2:]).to(flow)

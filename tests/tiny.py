@@ -2,15 +2,18 @@
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderTiny, SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
 
+from dragstudy.models.appearance import AppearanceEncoder
 from dragstudy.models.autoencoder import make_autoencoder
-from dragstudy.models.backbone import NullPrompt, make_scheduler
+from dragstudy.models.backbone import NullPrompt, make_inpainting_scheduler, make_scheduler
 from dragstudy.models.flowdiffusion import make_flowdiffusion
 from dragstudy.models.flowgen import FlowGen
-from dragstudy.pipelines import InstantDragPipeline
+from dragstudy.models.inpainting import make_inpainting
+from dragstudy.models.points import PointEmbedding, attention_levels
+from dragstudy.pipelines import InstantDragPipeline, LightningDragPipeline
 
 
 def tiny_autoencoder(latent_channels: int = 4) -> AutoencoderTiny:
@@ -51,6 +54,40 @@ def tiny_instantdrag(variant: str = "concat") -> InstantDragPipeline:
         flow_scale=8.0,
         working_area=64 * 64,
         flowgen_area=64 * 64,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def tiny_inpainting() -> UNet2DConditionModel:
+    """An inpainting U-Net whose mask and masked latents already have weight."""
+    unet = make_inpainting(tiny_backbone())
+    nn.init.normal_(unet.conv_in.weight, std=0.1)
+    return unet.eval()
+
+
+def tiny_points(unet: UNet2DConditionModel, maps: str = "identifiers") -> PointEmbedding:
+    """A point embedding whose points already have weight."""
+    widths = (4, 8, 8, 16, 16, 16, 16) if maps == "identifiers" else (16, 16, 16, 16)
+    points = PointEmbedding(attention_levels(unet), maps, widths).eval()
+    for projection in points.projections.values():
+        nn.init.normal_(projection.weight)
+    return points
+
+
+def tiny_lightningdrag(
+    maps: str = "identifiers", scheduler: SchedulerMixin | None = None
+) -> LightningDragPipeline:
+    """LightningDrag on 64 x 64 pixels."""
+    unet = tiny_inpainting()
+    pipe = LightningDragPipeline(
+        autoencoder=tiny_autoencoder(),
+        unet=unet,
+        appearance_encoder=AppearanceEncoder.from_unet(tiny_backbone()).eval(),
+        point_embedding=tiny_points(unet, maps),
+        null_prompt=NullPrompt(),
+        scheduler=scheduler or make_inpainting_scheduler(),
+        working_area=64 * 64,
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

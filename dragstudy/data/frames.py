@@ -177,6 +177,7 @@ def motion_mask(
     *,
     threshold: float | int = 1.0,
     dilation: int = 7,
+    still: bool = False,
 ) -> FrameMask:
     """Mask of what moves against the camera: for objects that no person segmenter finds.
 
@@ -188,13 +189,14 @@ def motion_mask(
         frames: The two frames of the flow, RGB; where they look the same, nothing counts as moving.
         threshold: Smallest motion that counts, in pixels, after the border's median vector is taken off.
         dilation: Side of the square that the mask grows by, so that it covers the object's outline.
+        still: Whether the camera is known to stand still: nothing is taken off.
 
     Returns:
         255 where something moves, else 0, without small holes and parts.
     """
     border = np.concatenate([flow[:, r, c].reshape(2, -1) for r, c in border_strips(flow.shape[1:])], axis=1)
     camera = np.median(border, axis=1).astype(np.float32)[:, None, None]
-    moving = (flow_length(flow - camera) > threshold).astype(np.uint8)
+    moving = (flow_length(flow if still else flow - camera) > threshold).astype(np.uint8)
     if frames is not None:
         moving &= changed(*frames)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))

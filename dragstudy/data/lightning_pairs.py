@@ -38,7 +38,7 @@ class LightningSettings:
 
     Attributes:
         size: Side of the square frames, in pixels.
-        max_points: Points drawn, from 1 to this many (20 in the paper).
+        max_points: Points drawn, from `min_points` to this many (20 in the paper).
         min_motion: Shortest motion of a handle point, px.
         max_border_motion: Largest motion of the border that counts as a static camera, px.
         max_tracking_error: How far forward and backward tracking of a point may end apart, px.
@@ -48,6 +48,12 @@ class LightningSettings:
         max_interval: Largest distance of the two frames, in frames.
         pairs_per_clip: Pairs to consider in a clip; None takes them all.
         seed: Of the drawing of pairs, points and crops.
+        min_points: Fewest points drawn, as far as so many pixels move.
+        smallest_crop: Least side of the random crop, in shorter sides of the frame: enlarging a small crop
+            blurs it.
+
+    Raises:
+        ValueError: If `min_points` is not in 1..`max_points`, or `smallest_crop` not in [0, 1].
     """
 
     size: int = 256
@@ -61,6 +67,14 @@ class LightningSettings:
     max_interval: int = 8
     pairs_per_clip: int | None = 400
     seed: int = 0
+    min_points: int = 1
+    smallest_crop: Number = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_points <= self.max_points:
+            raise ValueError(f"min_points must be in 1..{self.max_points}, got {self.min_points}")
+        if not 0 <= self.smallest_crop <= 1:
+            raise ValueError(f"smallest_crop must be in [0, 1], got {self.smallest_crop}")
 
 
 def curate_lightning(
@@ -119,6 +133,8 @@ def make_lightning_pair(
     place: dict[str, Any],
     settings: LightningSettings,
     generator: np.random.Generator,
+    *,
+    still: bool = False,
 ) -> tuple[str, Pair | None]:
     """Turn a run of consecutive frames into a pair of its first and last one with drag points.
 
@@ -127,6 +143,7 @@ def make_lightning_pair(
         place: `Pair.info` of the pair: clip, identity, split, source_index, target_index, fps.
         settings: The rules.
         generator: Source of randomness: number and place of the points, crop.
+        still: Whether the camera is known to stand still; otherwise the border of the frames tells.
 
     Returns:
         The reason, a key of `REASONS` or `""`, and the pair if kept: square, with `handle_points` and
@@ -136,8 +153,9 @@ def make_lightning_pair(
     forward, backward = (
         estimate_flow(a, b, settings.estimator) for a, b in ((source, target), (target, source))
     )
-    mask = motion_mask(forward, (source, target), threshold=settings.min_motion / 2)
-    if border_motion(forward, mask, source) > settings.max_border_motion:
+    known = {"threshold": settings.min_motion / 2, "still": still}
+    mask = motion_mask(forward, (source, target), **known)
+    if not still and border_motion(forward, mask, source) > settings.max_border_motion:
         return "moving_camera", None
     valid = consistent(forward, backward)
     handles = draw_handles(forward, mask * valid, settings, generator)
@@ -151,8 +169,9 @@ def make_lightning_pair(
     handles, targets = _coverable(handles[kept], targets[kept], min(source.shape[:2]) - 2 * settings.margin)
     if not len(handles):
         return "lost_points", None
-    crop = draw_crop(source.shape[:2], np.concatenate([handles, targets]), settings.margin, generator)
-    target_mask = motion_mask(backward, (target, source), threshold=settings.min_motion / 2)
+    points, smallest = np.concatenate([handles, targets]), settings.smallest_crop
+    crop = draw_crop(source.shape[:2], points, settings.margin, generator, smallest=smallest)
+    target_mask = motion_mask(backward, (target, source), **known)
     layers = (source, target, mask, target_mask)
     return "", _cropped(layers, forward, valid, (handles, targets), crop, place, settings)
 
@@ -163,14 +182,15 @@ def draw_handles(
     settings: LightningSettings,
     generator: np.random.Generator,
 ) -> Points:
-    """Draw 1 to `max_points` different pixels of the mask, each as likely as its motion is long.
+    """Draw `min_points` to `max_points` different pixels of the mask, each as likely as its motion is long.
 
     Returns:
-        `(n, 2)` x, y; n is 0 where nothing moves by `min_motion`.
+        `(n, 2)` x, y. Where too little moves by `min_motion`, n is smaller, and 0 where nothing does.
     """
     weight = flow_length(flow) * (mask > 0)
     weight = np.where(weight >= settings.min_motion, weight, 0).ravel().astype(np.float64)
-    count = min(int(generator.integers(1, settings.max_points + 1)), int((weight > 0).sum()))
+    wanted = int(generator.integers(settings.min_points, settings.max_points + 1))
+    count = min(wanted, int((weight > 0).sum()))
     if count == 0:
         return np.zeros((0, 2))
     drawn = generator.choice(weight.size, count, replace=False, p=weight / weight.sum())
@@ -194,17 +214,23 @@ def track(
 
 
 def draw_crop(
-    size: tuple[int, int], points: Points, margin: Number, generator: np.random.Generator
+    size: tuple[int, int],
+    points: Points,
+    margin: Number,
+    generator: np.random.Generator,
+    *,
+    smallest: Number = 0,
 ) -> tuple[int, ...]:
     """Draw a square that covers all points: `(x, y, side)`, of random side and place.
 
-    The points' span and twice the margin must fit into the shorter side of `(height, width)`.
+    Its side is at least `smallest` times the shorter side of `(height, width)`, into which the points' span
+    and twice the margin must fit.
     """
     h, w = size
     low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
     low, high = np.clip(low, 0, [w - 1, h - 1]), np.clip(high, 0, [w - 1, h - 1])
-    smallest = min(int(np.ceil((high - low).max())) + 1, min(h, w))
-    side = int(generator.integers(smallest, min(h, w) + 1))
+    least = max(int(np.ceil((high - low).max())) + 1, int(np.ceil(smallest * min(h, w))))
+    side = int(generator.integers(min(least, min(h, w)), min(h, w) + 1))
     corner = []
     for start, end, limit in zip(low, high, (w, h), strict=True):
         first = int(np.clip(np.ceil(end) + 1 - side, 0, limit - side))

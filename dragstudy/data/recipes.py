@@ -3,10 +3,10 @@
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import chain, permutations
+from itertools import chain, islice, permutations
 from pathlib import Path
 
 import cv2
@@ -20,8 +20,19 @@ from dragstudy.data.criteria import judge
 from dragstudy.data.curate import CurateSettings, curate_clips
 from dragstudy.data.faces import save_identities
 from dragstudy.data.frames import FrameFacts, people_analyser
-from dragstudy.data.motion import draw_framing, draw_head_motion, fill_background, shake, view
+from dragstudy.data.lightning_pairs import LightningSettings, curate_lightning, make_lightning_pair
+from dragstudy.data.motion import (
+    Framing,
+    HeadMotion,
+    draw_framing,
+    draw_head_motion,
+    fill_background,
+    shake,
+    view,
+)
 from dragstudy.data.pairs import PairDataset, ShardWriter
+from dragstudy.data.sampling import pair_key
+from dragstudy.data.shards import JOURNAL, MANIFEST
 from dragstudy.data.synthetic import synthetic_pair
 from dragstudy.images import load_image
 from dragstudy.progress import progress
@@ -43,6 +54,8 @@ FRAMES_PER_IDENTITY = 6
 PAIRS_PER_IDENTITY = 7
 MOVING_HEADS, SHAKING_CAMERAS = 0.75, 0.3  # shares of the pairs of generated faces
 PAIRS_PER_PHOTO = 8
+# as many points as there may be: training draws some of them anew at every step
+LIGHTNING = LightningSettings(min_points=32, max_points=32, smallest_crop=0.5, pairs_per_clip=1600)
 
 
 def run(name: str, out: Path) -> Path:
@@ -102,19 +115,24 @@ def identity_pairs(faces: Path, settings: CurateSettings, seed: int) -> list[tup
     cv2.setNumThreads(1)
     folder, analyser, name = faces / f"{seed:05d}", people_analyser(), f"face-{seed:05d}"
     facts = [FrameFacts(_read(folder / f"{k}.jpg"), analyser) for k in range(FRAMES_PER_IDENTITY)]
-    rng = np.random.default_rng([seed, 2])
     place = {"clip": name, "identity": name, "split": "val" if seed in VALIDATION else "train"}
     place |= {"fps": 0.0, "estimator": settings.estimator}
     results = []
-    for k, (i, j) in enumerate(ordered_pairs(rng)):
-        framing = draw_framing(rng)
-        motion = draw_head_motion(rng) if rng.random() < MOVING_HEADS else None
-        shaken = shake(framing, rng) if rng.random() < SHAKING_CAMERAS else framing
+    for k, (i, j, framing, shaken, motion) in enumerate(drawn_views(seed)):
         background = fill_background(facts[j]) if motion else None
         views = view(facts[i], framing), view(facts[j], shaken, motion, background)
         row = {"key": f"{name}-{k}", "source_index": i, "target_index": j, **place}
         results.append((row, *judge(*views, row, settings)))
     return results
+
+
+def drawn_views(seed: int) -> Iterator[tuple[int, int, Framing, Framing, HeadMotion | None]]:
+    """The pairs of a generated identity: both frames' numbers and framings, and how the head moves."""
+    rng = np.random.default_rng([seed, 2])
+    for i, j in ordered_pairs(rng):
+        framing = draw_framing(rng)
+        motion = draw_head_motion(rng) if rng.random() < MOVING_HEADS else None
+        yield i, j, framing, shake(framing, rng) if rng.random() < SHAKING_CAMERAS else framing, motion
 
 
 def photographs(out: Path) -> Path:
@@ -142,6 +160,47 @@ def add_photographs(
             key = f"photo-{name}-{k}"
             if key not in writer:
                 writer.write(synthetic_pair(square, key, torch.Generator().manual_seed(k), split=split))
+
+
+def lightning(out: Path) -> Path:
+    """Pairs with drags for LightningDrag: the tiny profile's clip, and its generated faces."""
+    curate_lightning([assets.locate(*TRAINING_CLIP)], out, LIGHTNING, splits={"franck": "train"})
+    pairs = assets.cache_dir() / "pairs" / "tiny"
+    if not (pairs / MANIFEST).is_file() or (pairs / JOURNAL).exists():  # absent or interrupted
+        tiny(pairs)
+    with ShardWriter(out) as writer:
+        add_face_drags(PairDataset(pairs, None), writer, LIGHTNING)
+    return out
+
+
+def add_face_drags(pairs: PairDataset, writer: ShardWriter, settings: LightningSettings) -> None:
+    """Drags between the frames of generated faces, of which a pair has no more than two.
+
+    Pairs whose camera was made to shake drop out, as they do in clips; splits stay. All others are kept: the
+    border of a portrait would take large motions of the shoulders for the camera's.
+    """
+    names = ("clip", "source_index", "target_index")
+    keys = [pair_key(*place) for place in zip(*(pairs.manifest[name] for name in names), strict=True)]
+    faces = pairs.manifest["clip"].str.startswith("face-")
+    pending = [k for k, face in enumerate(faces) if face and keys[k] not in writer]
+    for k in progress(pending, description="drags of faces", total=len(pending)):
+        pair, generator = pairs.pair(k), np.random.default_rng([settings.seed, *keys[k].encode()])
+        place = {name: pair.info[name] for name in (*names, "identity", "split", "fps")}
+        reason, made = "moving_camera", None
+        if camera_stands_still(pair.key):
+            frames = [pair.source, pair.target]
+            reason, made = make_lightning_pair(frames, place, settings, generator, still=True)
+        if made is None:
+            writer.reject(place | {"key": keys[k], "estimator": settings.estimator}, reason)
+        else:
+            writer.write(made)
+
+
+def camera_stands_still(key: str) -> bool:
+    """Whether both frames of a pair of a generated face, such as `face-00012-3`, are framed alike."""
+    _, seed, number = key.split("-")
+    *_, framing, shaken, _ = next(islice(drawn_views(int(seed)), int(number), None))
+    return framing == shaken
 
 
 def held_out(out: Path, files: Sequence[str] = tuple(HELD_OUT_CLIPS), pairs_per_clip: int = 60) -> Path:
@@ -177,7 +236,12 @@ def held_out_pairs(clips: int = len(HELD_OUT_CLIPS), pairs_per_clip: int = 60) -
         return PairDataset(folder, "test")  # before another process opens the folder again
 
 
-RECIPES: dict[str, Callable[[Path], Path]] = {"tiny": tiny, "held-out": held_out, "photographs": photographs}
+RECIPES: dict[str, Callable[[Path], Path]] = {
+    "tiny": tiny,
+    "lightning": lightning,
+    "held-out": held_out,
+    "photographs": photographs,
+}
 
 
 def ordered_pairs(rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -56,6 +56,26 @@ def make_backbone(
     )
 
 
+def widen(backbone: UNet2DConditionModel, extra_channels: int) -> UNet2DConditionModel:
+    """A copy of a U-Net that takes further input channels, with weights of zero.
+
+    Args:
+        backbone: Any Stable Diffusion U-Net; it is left as it was.
+        extra_channels: How many channels follow those that it has.
+
+    Returns:
+        A new U-Net of the same class, whose output equals the backbone's.
+    """
+    known = backbone.config.in_channels
+    unet = UNet2DConditionModel.from_config({**backbone.config, "in_channels": known + extra_channels})
+    state = backbone.state_dict()
+    narrow = state["conv_in.weight"]
+    state["conv_in.weight"] = narrow.new_zeros(narrow.shape[0], known + extra_channels, *narrow.shape[2:])
+    state["conv_in.weight"][:, :known] = narrow
+    unet.load_state_dict(state)
+    return unet
+
+
 def make_scheduler(prediction_type: str = "v_prediction") -> DPMSolverMultistepScheduler:
     """DPM++ (2M), 20 steps by default in the pipelines, on Stable Diffusion's noise schedule.
 
@@ -71,6 +91,23 @@ def make_scheduler(prediction_type: str = "v_prediction") -> DPMSolverMultistepS
         rescale_betas_zero_snr=True,
         algorithm_type="dpmsolver++",
         solver_order=2,
+    )
+
+
+def make_inpainting_scheduler(prediction_type: str = "v_prediction") -> DDIMScheduler:
+    """DDIM on Stable Diffusion's own noise schedule, for LightningDrag.
+
+    Its noisiest timestep keeps 0.068 of the picture, whence its noise priors; from the first of the trailing
+    timesteps on, which is that one.
+    """
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction_type,
+        timestep_spacing="trailing",
+        set_alpha_to_one=False,
+        clip_sample=False,
     )
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from dragstudy.flow import fill_holes, forward_splat, normalize_flow, resize_flow
 from dragstudy.models.autoencoder import encode
+from dragstudy.models.backbone import widen
 
 FlowVariant = Literal["concat", "splat"]
 
@@ -40,15 +41,7 @@ def make_flowdiffusion(backbone: UNet2DConditionModel, variant: FlowVariant) -> 
     Returns:
         A new U-Net of the same class whose output equals the backbone's while its conditions have no weight.
     """
-    latent_channels = backbone.config.in_channels
-    in_channels = latent_channels + condition_channels(latent_channels, variant)
-    unet = UNet2DConditionModel.from_config({**backbone.config, "in_channels": in_channels})
-    state = backbone.state_dict()
-    narrow = state["conv_in.weight"]
-    state["conv_in.weight"] = narrow.new_zeros(narrow.shape[0], in_channels, *narrow.shape[2:])
-    state["conv_in.weight"][:, :latent_channels] = narrow
-    unet.load_state_dict(state)
-    return unet
+    return widen(backbone, condition_channels(backbone.config.in_channels, variant))
 
 
 def flow_variant(unet: nn.Module) -> FlowVariant:

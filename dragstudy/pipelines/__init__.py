@@ -10,9 +10,10 @@ from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput  # noqa: E
 from dragstudy.pipelines.dragdiffusion import DragDiffusionPipeline  # noqa: E402
 from dragstudy.pipelines.dragondiffusion import DragonDiffusionPipeline  # noqa: E402
 from dragstudy.pipelines.instantdrag import InstantDragPipeline  # noqa: E402
+from dragstudy.pipelines.lightningdrag import LightningDragPipeline  # noqa: E402
 from dragstudy.pipelines.sdedrag import SDEDragPipeline  # noqa: E402
 from dragstudy.pipelines.warp import WarpPipeline  # noqa: E402
-from dragstudy.pipelines.weights import tiny_instantdrag, tiny_latent  # noqa: E402
+from dragstudy.pipelines.weights import tiny_instantdrag, tiny_latent, tiny_lightningdrag  # noqa: E402
 
 __all__ = [
     "METHODS",
@@ -21,6 +22,7 @@ __all__ = [
     "DragPipelineOutput",
     "DragonDiffusionPipeline",
     "InstantDragPipeline",
+    "LightningDragPipeline",
     "SDEDragPipeline",
     "WarpPipeline",
     "find_method",
@@ -30,6 +32,7 @@ __all__ = [
 METHODS: dict[str, type[DragPipeline]] = {
     "instantdrag": InstantDragPipeline,
     "instantdrag-splat": InstantDragPipeline,
+    "lightningdrag": LightningDragPipeline,
     "dragdiffusion": DragDiffusionPipeline,
     "dragondiffusion": DragonDiffusionPipeline,
     "sdedrag": SDEDragPipeline,
@@ -42,8 +45,9 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
 
     Args:
         method: One of `METHODS`: `"instantdrag"` (the paper's conditioning), `"instantdrag-splat"` (also sees
-            the source moved along the flow), `"dragdiffusion"`, `"dragondiffusion"`, `"sdedrag"` (three that
-            edit the photograph's own noise), or `"warp"` (no network).
+            the source moved along the flow), `"lightningdrag"` (fills a mask), `"dragdiffusion"`,
+            `"dragondiffusion"`, `"sdedrag"` (three that edit the photograph's own noise), or `"warp"` (no
+            network).
         weights: `"tiny"` for the weights in this repository, a folder that `save_pretrained` wrote, or a hub
             id.
 
@@ -61,7 +65,7 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
     if str(weights) == "tiny":
         if pipeline is InstantDragPipeline:
             return tiny_instantdrag("splat" if method == "instantdrag-splat" else "concat")
-        return tiny_latent(pipeline)
+        return tiny_lightningdrag() if method == "lightningdrag" else tiny_latent(pipeline)
     try:
         return pipeline.from_pretrained(str(weights))
     except OSError as error:

@@ -14,6 +14,7 @@ from torch import Tensor
 from dragstudy.drags import DragInstruction
 from dragstudy.flow import resize_flow
 from dragstudy.images import Fit, composite, load_image, to_pil, to_tensor
+from dragstudy.interpolation import Interpolation, interpolate_drags
 from dragstudy.models.autoencoder import decode, encode
 from dragstudy.pipelines.detail import compose, transfer
 
@@ -31,12 +32,14 @@ class DragPipelineOutput(BaseOutput):
             image; None where it does not say.
         trajectories: Where they were before and after each iteration, `(iterations + 1, n, 2)`, for methods
             that track them.
+        drags: What was carried out where `extra_points` were asked for: the given drags, then the suggested.
     """
 
     images: list[Any]
     flow: list[Tensor] | None = None
     handle_points: list[np.ndarray] | None = None
     trajectories: list[np.ndarray] | None = None
+    drags: list[DragInstruction] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,13 @@ class DragPipeline(DiffusionPipeline):
         width, height = requests[0].fit.working_size
         return resize_flow(flow.float(), (height, width))
 
+    def predict_flow(self, requests: Sequence[Request]) -> Tensor:
+        """Dense flow of each request, `(b, 2, h, w)` in pixels of the working size.
+
+        For a method without a flow of its own it is the thin plate through the drags.
+        """
+        return interpolated_flow(requests)
+
     def reconstruct(self, requests: Sequence[Request]) -> Tensor:
         """The working images through the autoencoder and back, `(b, 3, h, w)` in [0, 1].
 
@@ -139,7 +149,7 @@ class DragPipeline(DiffusionPipeline):
                     image = to_pil(compose(photo, large, flow[k : k + 1]))
             if request.drags.mask is not None and composited:
                 image = composite(request.image, image, request.drags.mask)
-            images.append(_as_type(image, output_type))
+            images.append(as_type(image, output_type))
         flows = None
         if flow is not None:
             flows = [request.fit.flow_back(f[None]) for request, f in zip(requests, flow, strict=True)]
@@ -154,13 +164,25 @@ def make_request(image: Any, handle_points: Any, target_points: Any, mask: Any, 
     return Request(photo, drags, fit, fit.image(photo), drags.resize(fit.working_size))
 
 
+def interpolated_flow(requests: Sequence[Request], interpolation: Interpolation = "thin_plate") -> Tensor:
+    """Flow through the drags of each request, `(b, 2, h, w)` in working pixels; the mask holds still."""
+    flows = []
+    for request in requests:
+        width, height = request.fit.working_size
+        flow = interpolate_drags(request.working_drags, (height, width), interpolation)
+        mask = request.working_drags.mask
+        flows.append(flow if mask is None else flow * torch.from_numpy(mask))
+    return torch.cat(flows)
+
+
 def check_output_type(output_type: str) -> None:
     """Refuse an unknown `output_type` before anything is computed."""
     if output_type not in ("pil", "np", "pt"):
         raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
 
 
-def _as_type(image: Image.Image, output_type: str) -> Image.Image | np.ndarray | Tensor:
+def as_type(image: Image.Image, output_type: str) -> Image.Image | np.ndarray | Tensor:
+    """A picture as `"pil"`, `"np"` or `"pt"`, see `DragPipelineOutput`."""
     if output_type == "pil":
         return image
     array = np.array(image)

@@ -15,6 +15,7 @@ from dragstudy.features import unet_features, watch
 from dragstudy.inversion import CLEAN, MemoryBank, ddim_levels, ddim_step
 from dragstudy.pipelines.base import DragPipelineOutput, Request, check_output_type
 from dragstudy.pipelines.dragdiffusion_settings import PRESETS, DragDiffusionSettings, check_settings
+from dragstudy.pipelines.engineered import engineered
 from dragstudy.pipelines.image_lora import LoraSettings, image_lora, lora_file, merged_lora
 from dragstudy.pipelines.latent import (
     LatentDragPipeline,
@@ -41,6 +42,7 @@ class DragDiffusionPipeline(LatentDragPipeline):
     length 0) are held, and mutual attention looks at the inverted latents themselves, which do not drift.
     """
 
+    @engineered
     @torch.no_grad()
     def __call__(
         self,

@@ -13,6 +13,7 @@ from dragstudy.images import load_image
 from dragstudy.pipelines.base import DragPipelineOutput, Request, make_request
 from dragstudy.pipelines.dragon_sampler import Job, edit_jobs
 from dragstudy.pipelines.dragon_settings import PRESETS, Attention, DragonSettings, check_settings
+from dragstudy.pipelines.engineered import DRAG_OPTIONS, engineered
 from dragstudy.pipelines.latent import LatentDragPipeline, OutsideMask, choose_settings
 from dragstudy.pipelines.object_masks import (
     Placement,
@@ -43,6 +44,7 @@ class DragonDiffusionPipeline(LatentDragPipeline):
     | eta, w_e, w_c, w_i | `learning_rate`, `edit_weight`, `content_weight`, `inpaint_weight` |
     """
 
+    @engineered
     @torch.no_grad()
     def __call__(
         self,
@@ -255,7 +257,13 @@ class DragonDiffusionPipeline(LatentDragPipeline):
 def _sorted_options(
     preset: str, task: str, options: Mapping[str, Any]
 ) -> tuple[DragonSettings, dict[str, Any]]:
-    """The settings among a call's options, on top of their preset's, and the other options."""
+    """The settings among a call's options, on top of their preset's, and the other options.
+
+    Raises:
+        ValueError: If drags are to be split or added to, and the task has none.
+    """
+    if unfit := [name for name in DRAG_OPTIONS if name in options]:
+        raise ValueError(f"{unfit[0]} is for drags: moving, replacing and pasting objects have none")
     given = {name: value for name, value in options.items() if name in _SETTINGS}
     shared = {name: value for name, value in options.items() if name not in (*_SETTINGS, "preset")}
     presets = {name: tasks[task] for name, tasks in PRESETS.items()}

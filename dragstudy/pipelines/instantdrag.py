@@ -12,7 +12,14 @@ from torch.nn import functional as F
 
 from dragstudy.drags import DragInstruction
 from dragstudy.flow import hold_anchors, resize_flow
-from dragstudy.guidance import guidance_rows, guide
+from dragstudy.guidance import (
+    GuidanceSchedule,
+    ScheduleTime,
+    guidance_rows,
+    guidance_weight,
+    guide,
+    schedule_times,
+)
 from dragstudy.images import fit_size
 from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.backbone import NullPrompt
@@ -21,6 +28,9 @@ from dragstudy.models.flowgen import FlowGen
 from dragstudy.models.lora import load_lora
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
 from dragstudy.pipelines.detail import check_detail
+from dragstudy.pipelines.few_steps import step_options
+from dragstudy.pipelines.noise import apply_prior
+from dragstudy.priors import NoisePrior, check_noise_prior
 from dragstudy.sparse import sparse_flow
 
 
@@ -128,11 +138,18 @@ class InstantDragPipeline(DragPipeline):
         return torch.stack([chosen[row[:2]] for row in rows])
 
     def prepare_latents(
-        self, shape: tuple[int, ...], generator: torch.Generator | list[torch.Generator] | None
+        self,
+        shape: tuple[int, ...],
+        generator: torch.Generator | list[torch.Generator] | None,
+        requests: list[Request],
+        noise_prior: NoisePrior = "random",
     ) -> Tensor:
-        """Initial noise; with a list of generators each image has its own."""
-        noise = randn_tensor(shape, generator=generator, device=self._execution_device)
-        return noise * self.scheduler.init_noise_sigma
+        """What the sampling starts from; with a list of generators each image has noise of its own."""
+        latents = randn_tensor(shape, generator=generator, device=self._execution_device)
+        if noise_prior != "random":
+            source = encode(self.autoencoder, self._images(requests))
+            latents = apply_prior(noise_prior, latents, source, requests, self.scheduler, generator)
+        return latents * self.scheduler.init_noise_sigma
 
     def denoise(self, latents: Tensor, conditions: Tensor, prompts: Tensor, timestep: Tensor) -> Tensor:
         """The U-Net's prediction for every guidance row, `(rows, b, c, h, w)`, in one batch."""
@@ -155,9 +172,12 @@ class InstantDragPipeline(DragPipeline):
         image_guidance_scale: float = 1.5,
         flow_guidance_scale: float = 1.5,
         text_guidance_scale: float = 3.0,
+        guidance_schedule: GuidanceSchedule = "constant",
+        schedule_time: ScheduleTime = "timestep",
         guidance_form: str = "image_flow",
         prompt_embeds: Tensor | None = None,
         detail: str = "none",
+        noise_prior: NoisePrior = "random",
         num_inference_steps: int = 20,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
@@ -176,11 +196,15 @@ class InstantDragPipeline(DragPipeline):
             image_guidance_scale: s_I; higher holds more of the source.
             flow_guidance_scale: s_F; higher moves more.
             text_guidance_scale: s_T, for `guidance_form="image_flow_text"` alone.
+            guidance_schedule: How s_F falls to 1 on the way, see `dragstudy.guidance.guidance_weight`.
+            schedule_time: What the schedule is read at, see `dragstudy.guidance.schedule_times`.
             guidance_form: See `dragstudy.guidance.guide`.
             prompt_embeds: Text embedding `(1, tokens, dim)` for `"image_flow_text"`.
             detail: `"none"` (the paper's); `"transfer"`: add what the autoencoder loses of the photograph,
                 moved; or `"compose"`: keep the photograph's own pixels, moved. Both where it can be seen
                 after the motion, at the photograph's resolution; see `dragstudy.pipelines.detail`.
+            noise_prior: What the sampling starts from, see `dragstudy.priors.noise_prior`. With the zero
+                terminal signal-to-noise ratio of the tiny weights only `"copy_paste"` makes a difference.
             num_inference_steps: Steps of the sampler.
             generator: One generator, or one for each image of a batch.
             output_type: `"pil"`, `"np"` or `"pt"`.
@@ -195,6 +219,7 @@ class InstantDragPipeline(DragPipeline):
         # 1. Check the request
         check_output_type(output_type)
         check_detail(detail)
+        check_noise_prior(noise_prior)
         rows = guidance_rows(guidance_form)
         if any(row[2] for row in rows) and prompt_embeds is None:
             raise ValueError("guidance_form 'image_flow_text' needs prompt_embeds, got None")
@@ -210,9 +235,13 @@ class InstantDragPipeline(DragPipeline):
             raise ValueError(
                 f"a list of generators needs one for each of {len(requests)} images, got {len(generator)}"
             )
-        scales = {"image": image_guidance_scale, "flow": flow_guidance_scale, "text": text_guidance_scale}
+        scales = {"image": image_guidance_scale, "text": text_guidance_scale}
+        scales["flow"] = guidance_weight(guidance_schedule, flow_guidance_scale, time=1)
         if all(scales[name] == 1 for name in ("image", "flow")) and guidance_form == "image_flow":
             rows, guidance_form = rows[-1:], ""  # nothing to guide: one row is enough
+        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
+        known = self.scheduler.config.num_train_timesteps
+        times = schedule_times(self.scheduler.timesteps, known, schedule_time)
         self._interrupt = False
 
         # 2. Drags to dense flow
@@ -224,17 +253,19 @@ class InstantDragPipeline(DragPipeline):
         # 3. Conditions, prompts, noise
         conditions = self.prepare_conditions(requests, flow, rows)
         prompts = self._prompts(rows, len(requests), prompt_embeds)
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         latent_channels = self.unet.config.out_channels
-        latents = self.prepare_latents((len(requests), latent_channels, *conditions.shape[-2:]), generator)
+        shape = len(requests), latent_channels, *conditions.shape[-2:]
+        latents = self.prepare_latents(shape, generator, requests, noise_prior)
 
         # 4. Denoise
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             if self._interrupt:
                 break
             predictions = self.denoise(latents, conditions, prompts, timestep)
+            scales["flow"] = guidance_weight(guidance_schedule, flow_guidance_scale, times[step])
             guided = guide(predictions, guidance_form, scales) if guidance_form else predictions[0]
-            latents = self.scheduler.step(guided, timestep, latents, return_dict=False)[0]
+            drawn = step_options(self.scheduler, generator)
+            latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **drawn)[0]
             if callback_on_step_end is not None:
                 tensors = {"latents": latents, "conditions": conditions}
                 given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}

@@ -12,6 +12,7 @@ from torch import Tensor
 from dragstudy.drags import resize_points
 from dragstudy.inversion import CLEAN
 from dragstudy.pipelines.base import DragPipelineOutput, Request, check_output_type
+from dragstudy.pipelines.engineered import engineered
 from dragstudy.pipelines.image_lora import ATTENTION, LoraSettings, image_lora, lora_file, merged_lora
 from dragstudy.pipelines.latent import (
     LatentDragPipeline,
@@ -41,9 +42,12 @@ class SDEDragPipeline(LatentDragPipeline):
 
     Each round takes the picture up to t_0 by random steps, copies the patch around every point a bit towards
     its target, covers what it leaves with noise, and samples back with the noises that were remembered; the
-    result is the next round's picture. `"paper"` has the values of the authors' benchmark script, `"code"`
-    those of their interface: half the steps, and a LoRA only on request. Both are meant for 512 x 512 pixels,
-    64 x 64 latent cells; lengths are not scaled to other sizes.
+    result is the next round's picture. These rounds follow from `step_length` and stay in the latents; the
+    option `rounds` splits the drags into edits of their own.
+
+    `"paper"` has the values of the authors' benchmark script, `"code"` those of their interface: half the
+    steps, and a LoRA only on request. Both are meant for 512 x 512 pixels, 64 x 64 latent cells; lengths are
+    not scaled to other sizes.
 
     In the code, unlike here: patches have 2 r cells a side, so the handle is not in their middle, and none
     reaches the last row or column, so a handle there is left out of its own patch; drags are pasted one by
@@ -57,6 +61,7 @@ class SDEDragPipeline(LatentDragPipeline):
     is smaller: at 256 x 256, patches of the published size cost some faces their features.
     """
 
+    @engineered
     @torch.no_grad()
     def __call__(
         self,

@@ -1,6 +1,6 @@
 """The baseline without a network: interpolate the drags, move the pixels, inpaint what is uncovered."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 
 from dragstudy.flow import forward_splat
-from dragstudy.interpolation import interpolate_drags
-from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
+from dragstudy.pipelines.base import (
+    DragPipeline,
+    DragPipelineOutput,
+    Request,
+    check_output_type,
+    interpolated_flow,
+)
+from dragstudy.pipelines.engineered import engineered
 
 COVERED = 0.4  # a pixel less covered than this is a hole
 
@@ -27,6 +33,7 @@ class WarpPipeline(DragPipeline):
         super().__init__()
         self.register_to_config(interpolation=interpolation, working_area=working_area)
 
+    @engineered
     @torch.no_grad()
     def __call__(
         self,
@@ -51,7 +58,7 @@ class WarpPipeline(DragPipeline):
         check_output_type(output_type)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         if flow is None:
-            flow = torch.cat([self.predict_flow(request) for request in requests])
+            flow = self.predict_flow(requests)
         else:
             flow = self.fit_flow(flow, requests)
         edited = torch.cat(
@@ -61,12 +68,9 @@ class WarpPipeline(DragPipeline):
             callback_on_step_end(self, 0, torch.tensor(0), {})
         return self.finish(requests, edited, flow, output_type, return_dict)
 
-    def predict_flow(self, request: Request) -> Tensor:
-        """Interpolated flow of one request, `(1, 2, h, w)` in working pixels; the mask holds still."""
-        width, height = request.fit.working_size
-        flow = interpolate_drags(request.working_drags, (height, width), self.config.interpolation)
-        mask = request.working_drags.mask
-        return flow if mask is None else flow * torch.from_numpy(mask)
+    def predict_flow(self, requests: Sequence[Request]) -> Tensor:
+        """Interpolated flow of each request, `(b, 2, h, w)` in working pixels; the mask holds still."""
+        return interpolated_flow(requests, self.config.interpolation)
 
 
 def warp_and_inpaint(image: Tensor, flow: Tensor) -> Tensor:

@@ -5,10 +5,18 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 
-from dragstudy.models.backbone import NullPrompt, make_ddim_scheduler, make_scheduler
+from dragstudy.models.appearance import AppearanceEncoder
+from dragstudy.models.backbone import (
+    NullPrompt,
+    make_ddim_scheduler,
+    make_inpainting_scheduler,
+    make_scheduler,
+)
 from dragstudy.models.flowgen import FlowGen
+from dragstudy.models.points import PointEmbedding
 from dragstudy.pipelines.instantdrag import InstantDragPipeline
 from dragstudy.pipelines.latent import LatentDragPipeline
+from dragstudy.pipelines.lightningdrag import LightningDragPipeline
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
 FLOW_SCALE = 8.0  # what the tiny FlowDiffusion was trained with
@@ -39,6 +47,21 @@ def tiny_instantdrag(variant: str) -> InstantDragPipeline:
         null_prompt=NullPrompt(),
         scheduler=make_scheduler(),
         flow_scale=FLOW_SCALE,
+    )
+
+
+def tiny_lightningdrag() -> LightningDragPipeline:
+    """LightningDrag with the shipped weights, in single precision."""
+    single = {"torch_dtype": torch.float32}
+    unet = UNet2DConditionModel.from_pretrained(tiny_weights("inpainting"), **single)
+    encoder = AppearanceEncoder.from_pretrained(tiny_weights("lightning/appearance_encoder"), **single)
+    return LightningDragPipeline(
+        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **single),
+        unet=unet.to(memory_format=torch.channels_last),
+        appearance_encoder=encoder.to(memory_format=torch.channels_last),
+        point_embedding=PointEmbedding.from_pretrained(tiny_weights("lightning/point_embedding"), **single),
+        null_prompt=NullPrompt(),
+        scheduler=make_inpainting_scheduler(),
     )
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dragstudy.flow import pixel_grid, sample_at
+from dragstudy.landmarks import MIRRORED_LANDMARKS
 
 
 def _uniform(size: int, low: float, high: float, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def zoom_out(batch: dict, generator: torch.Generator, *, smallest: float = 0.45,
 
 
 def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:
-    """Mirror each pair with probability one half: images, masks, flow (x changes sign) and landmarks."""
+    """Mirror each pair with probability one half: images, masks, flow (x changes sign), landmarks, drags."""
     flip = torch.rand(len(batch["flow"]), generator=generator) < 0.5
     mirrored = dict(batch)
     for key in ("source", "target", "mask", "target_mask", "valid", "flow"):
@@ -87,11 +88,7 @@ def mirror_pairs(batch: dict, generator: torch.Generator) -> dict:
             [width - 1 - points[:, MIRRORED_LANDMARKS, 0], points[:, MIRRORED_LANDMARKS, 1]], dim=2
         )
         mirrored[key] = torch.where(flip.to(points.device).view(-1, 1, 1), turned, points)
+    for key in {"handle_points", "target_points"} & set(batch):
+        x, y = batch[key].unbind(dim=2)
+        mirrored[key] = torch.stack([torch.where(flip.to(x.device)[:, None], width - 1 - x, x), y], dim=2)
     return mirrored
-
-
-# which landmark each of dlib's 68 becomes in a mirror: jaw, brows, nose, eyes, outer and inner lips
-MIRRORED_LANDMARKS = [
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39,
-    38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-]  # fmt: skip

@@ -55,11 +55,17 @@ class BackboneTask:
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         timesteps = draw_timesteps(len(latents), self.scheduler, generator).to(latents.device)
         noisy = add_noise(self.scheduler, latents, noise, timesteps)
-        inputs = torch.cat([noisy, *self.conditions(batch, generator)], dim=1)
-        prompt = self.null_prompt.to(latents.device)(len(latents))
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        predicted = self.networks["unet"](inputs, timesteps, prompt).sample.float()
+        predicted = self.predict(noisy, timesteps, batch, generator)
         return F.mse_loss(predicted, diffusion_target(self.scheduler, latents, noise, timesteps))
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, batch: dict[str, Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """The network's prediction for noisy latents, in single precision."""
+        inputs = torch.cat([noisy, *self.conditions(batch, generator)], dim=1)
+        prompt = self.null_prompt.to(noisy.device)(len(noisy))
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return self.networks["unet"](inputs, timesteps, prompt).sample.float()
 
     def losses(
         self, batch: dict, generator: torch.Generator

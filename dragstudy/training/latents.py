@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,7 +32,7 @@ class LatentPairs(Dataset):
         self.tensors = tensors
 
     def __len__(self) -> int:
-        return len(self.tensors["flow"])
+        return len(next(iter(self.tensors.values())))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {key: value[index] for key, value in self.tensors.items()}
@@ -55,19 +57,41 @@ def cached_latents(
         seed: Of the augmentation.
         batch_size: Pairs encoded at once.
     """
-    known = (approach, augmented, seed)
-    path = pairs.folder / f"latents-{_fingerprint(pairs, autoencoder, *known)}.safetensors"
+    generator = torch.Generator().manual_seed(seed) if augmented else None
+
+    def encoded(batch: dict) -> dict[str, Tensor]:
+        return encode_pairs(batch, autoencoder, approach=approach, generator=generator)
+
+    path = pairs.folder / f"latents-{fingerprint(pairs, autoencoder, approach, augmented, seed)}.safetensors"
+    return LatentPairs(load_or_encode(path, pairs, encoded, batch_size=batch_size))
+
+
+def load_or_encode(
+    path: Path,
+    pairs: PairDataset,
+    encoded: Callable[[dict], dict[str, Tensor]],
+    *,
+    batch_size: int,
+    exact: Collection[str] = (),
+) -> dict[str, Tensor]:
+    """Encode all pairs, batch by batch, into a file, unless it is there; read it.
+
+    Args:
+        path: The file, its name being the fingerprint of all that decides its content.
+        pairs: The pairs, in their order.
+        encoded: Turns a collated batch into what is kept of it.
+        batch_size: Pairs encoded at once.
+        exact: What keeps its precision; everything else is stored in half precision.
+    """
     if not path.exists():
-        generator = torch.Generator().manual_seed(seed) if augmented else None
         parts: dict[str, list[Tensor]] = {}
         for batch in progress(DataLoader(pairs, batch_size), description="latents"):
-            encoded = encode_pairs(batch, autoencoder, approach=approach, generator=generator)
-            for key, value in encoded.items():
-                parts.setdefault(key, []).append(value.half().cpu())
+            for key, value in encoded(batch).items():
+                parts.setdefault(key, []).append(value.cpu() if key in exact else value.half().cpu())
         partial = path.with_suffix(".partial")
         save_file({key: torch.cat(values).contiguous() for key, values in parts.items()}, partial)
         os.replace(partial, path)
-    return LatentPairs(load_file(path))
+    return load_file(path)
 
 
 @torch.no_grad()
@@ -79,12 +103,7 @@ def encode_pairs(
     With a generator half of the pairs are mirrored, and both frames of a pair change their colours alike.
     """
     if generator is not None:
-        batch = mirror_pairs(batch, generator)
-        frames = torch.cat(
-            [batch["source"], batch["target"]], dim=2
-        )  # one picture, so that both change alike
-        source, target = augment_colours(frames, generator, strength=0.7).chunk(2, dim=2)
-        batch = {**batch, "source": source, "target": target}
+        batch = augment_pairs(batch, generator)
     frames, masks = (batch["source"], batch["target"]), (batch["mask"], batch["target_mask"])
     condition, target = composite_background(*frames, *masks, approach=approach, region="both")
     device = next(autoencoder.parameters()).device
@@ -102,7 +121,16 @@ def encode_pairs(
     }
 
 
-def _fingerprint(pairs: PairDataset, autoencoder: nn.Module, *known: int) -> str:
+def augment_pairs(batch: dict, generator: torch.Generator) -> dict:
+    """Mirror half of the pairs of a collated batch, and change the colours of all, of both frames alike."""
+    batch = mirror_pairs(batch, generator)
+    frames = torch.cat([batch["source"], batch["target"]], dim=2)  # one picture, so that both change alike
+    source, target = augment_colours(frames, generator, strength=0.7).chunk(2, dim=2)
+    return {**batch, "source": source, "target": target}
+
+
+def fingerprint(pairs: PairDataset, autoencoder: nn.Module, *known: int) -> str:
+    """A name for the latents of these pairs: of their keys, the autoencoder's weights and other settings."""
     digest = hashlib.sha256(repr((list(pairs.manifest["key"]), known)).encode())
     for value in autoencoder.state_dict().values():
         digest.update(value.float().cpu().numpy().tobytes())

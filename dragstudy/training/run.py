@@ -3,7 +3,7 @@
 import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,17 +11,24 @@ from diffusers import AutoencoderTiny, ModelMixin, UNet2DConditionModel
 from torch.utils.data import Dataset, default_collate
 
 from dragstudy.data.pairs import PairDataset
+from dragstudy.data.recipes import LIGHTNING
+from dragstudy.models.appearance import AppearanceEncoder
 from dragstudy.models.autoencoder import make_autoencoder, set_latent_scale
-from dragstudy.models.backbone import NullPrompt, make_backbone, make_scheduler
+from dragstudy.models.backbone import NullPrompt, make_backbone, make_inpainting_scheduler, make_scheduler
 from dragstudy.models.flowdiffusion import make_flowdiffusion
 from dragstudy.models.flowgen import FlowGen, PatchDiscriminator
+from dragstudy.models.inpainting import make_inpainting
+from dragstudy.models.points import PointEmbedding, attention_levels
 from dragstudy.training.autoencoder import AutoencoderTask
 from dragstudy.training.backbone import BackboneTask
 from dragstudy.training.card import write_card
 from dragstudy.training.flowdiffusion import FlowDiffusionTask
 from dragstudy.training.flowgen import FlowGenTask
 from dragstudy.training.frames import FrameDataset
+from dragstudy.training.inpainting import InpaintingTask
 from dragstudy.training.latents import cached_latents
+from dragstudy.training.lightning import LightningTask
+from dragstudy.training.lightning_latents import cached_lightning_latents
 from dragstudy.training.loop import LoopSettings, train_loop
 
 VALIDATION_ITEMS = 32
@@ -29,6 +36,8 @@ SHARED = {"mixed_precision": "bf16", "learning_rate": 8e-4}
 DEFAULTS = {  # what the shipped weights were trained with
     "autoencoder": {"steps": 3600, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
     "backbone": {"steps": 700, "batch_size": 24, "validate_every": 100},
+    "inpainting": {"steps": 1200, "batch_size": 24, "validate_every": 200},
+    "lightning": {"steps": 2200, "batch_size": 24, "validate_every": 200},
     "flowgen": {
         "steps": 560,
         "batch_size": 8,
@@ -103,6 +112,54 @@ def train_backbone(data: Path, settings: LoopSettings, limit: int, *, autoencode
     return _save(unet, settings.out)
 
 
+def train_inpainting(data: Path, settings: LoopSettings, limit: int, *, autoencoder: Path, backbone: Path):
+    """Fine-tune the backbone, with channels for mask and masked latents, on single frames."""
+    encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
+    latents = _first(cached_latents(PairDataset(data, "train"), encoder), limit)
+    validation = _collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
+    unet = make_inpainting(UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32))
+    task = InpaintingTask(unet, NullPrompt(), make_inpainting_scheduler(), validation=validation)
+    train_loop(task, latents, settings)
+    return _save(unet, settings.out)
+
+
+def train_lightning(
+    data: Path,
+    settings: LoopSettings,
+    limit: int,
+    *,
+    autoencoder: Path,
+    backbone: Path,
+    inpainting: Path,
+    maps: str = "origins",
+    widths: Sequence[int] = (64, 96, 128, 128),
+    max_points: int = 20,
+):
+    """Train LightningDrag's appearance encoder, from the backbone, and its point embedding, from scratch."""
+    encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
+    room = {"max_points": LIGHTNING.max_points}
+    pairs, validation = (PairDataset(data, split, **room) for split in ("train", "val"))
+    latents = _first(cached_lightning_latents(pairs, encoder), limit)
+    validation = _collate(cached_lightning_latents(validation, encoder, augmented=False), 64)
+    single = {"torch_dtype": torch.float32}
+    unet = UNet2DConditionModel.from_pretrained(inpainting, **single)
+    appearance = AppearanceEncoder.from_unet(UNet2DConditionModel.from_pretrained(backbone, **single))
+    points = PointEmbedding(attention_levels(unet), maps, tuple(widths))
+    task = LightningTask(
+        unet,
+        appearance,
+        points,
+        NullPrompt(),
+        make_inpainting_scheduler(),
+        max_points=max_points,
+        validation=validation,
+    )
+    train_loop(task, latents, settings)
+    _save(appearance, settings.out / "appearance_encoder")
+    _save(points, settings.out / "point_embedding")
+    return settings.out
+
+
 def train_flowdiffusion(
     data: Path,
     settings: LoopSettings,
@@ -166,6 +223,8 @@ def train_flowgen(
 TRAINABLE: dict[str, Callable[..., Path]] = {
     "autoencoder": train_autoencoder,
     "backbone": train_backbone,
+    "inpainting": train_inpainting,
+    "lightning": train_lightning,
     "flowgen": train_flowgen,
     "flowdiffusion": train_flowdiffusion,
 }
