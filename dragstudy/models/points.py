@@ -149,7 +149,7 @@ def identifier_maps(
         known = points.isfinite().all(dim=2)
         x, y = (points.nan_to_num() + 0.5).floor().long().unbind(dim=2)
         place = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        maps[:, k].scatter_reduce_(1, place.cpu(), (identifiers.to(known) * known).float().cpu(), "amax")
+        maps[:, k].scatter_reduce_(1, place.cpu(), (identifiers.to(known.device) * known).float().cpu(), "amax")
     return maps.unflatten(2, size).to(handle_points)
 
 

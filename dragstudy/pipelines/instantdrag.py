@@ -28,6 +28,7 @@ from dragstudy.models.flowgen import FlowGen
 from dragstudy.models.lora import load_lora
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
 from dragstudy.pipelines.detail import check_detail
+from dragstudy.pipelines.engineered import engineered
 from dragstudy.pipelines.few_steps import step_options
 from dragstudy.pipelines.noise import apply_prior
 from dragstudy.priors import NoisePrior, check_noise_prior
@@ -160,6 +161,7 @@ class InstantDragPipeline(DragPipeline):
         predicted = self.unet(inputs, timestep, prompts.flatten(0, 1), return_dict=False)[0]
         return predicted.float().unflatten(0, (rows, b))
 
+    @engineered
     @torch.no_grad()
     def __call__(
         self,

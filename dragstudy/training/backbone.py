@@ -76,6 +76,6 @@ class BackboneTask:
         if self.validation is None:
             return {}
         generator = torch.Generator().manual_seed(0)  # the same noise at every validation
-        device = next(self.networks["unet"].parameters()).device
+        device = next(next(iter(self.networks.values())).parameters()).device
         batch = {key: value.to(device) for key, value in self.validation.items()}
         return {"val_loss": self.loss(batch, generator).item()}

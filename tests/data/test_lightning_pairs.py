@@ -81,6 +81,27 @@ def test_handles_are_drawn_in_proportion(rng: np.random.Generator) -> None:
     assert len(draw_handles(flow, mask * 0, SETTINGS, rng)) == 0
 
 
+def test_at_least_so_many_handles_are_drawn_as_far_as_so_many_pixels_move(rng: np.random.Generator) -> None:
+    flow = np.zeros((2, 40, 40), np.float32)
+    flow[1, 10:20, 10:20] = 5
+    settings, mask = LightningSettings(min_points=5, max_points=8), np.full((40, 40), 255, np.uint8)
+    assert {len(draw_handles(flow, mask, settings, rng)) for _ in range(100)} == {5, 6, 7, 8}
+    mask[:, 13:] = mask[11:] = 0
+    assert len(draw_handles(flow, mask, settings, rng)) == 3
+    with pytest.raises(ValueError, match=r"min_points must be in 1\.\.8, got 9"):
+        LightningSettings(min_points=9, max_points=8)
+
+
+def test_a_camera_known_to_stand_still_is_not_suspected(textured, rng: np.random.Generator) -> None:
+    """A body that fills most of the border takes it along; the mask is on the body, not on the wall."""
+    wall, body = textured(96, 96, 1), textured(76, 110, 2)
+    frames = [np.concatenate([wall[:20], body[:, 8 - x : 104 - x]]) for x in (0, 5)]
+    assert make_lightning_pair(frames, PLACE, SETTINGS, rng) == ("moving_camera", None)
+    settings = LightningSettings(size=96, smallest_crop=1)
+    reason, pair = make_lightning_pair(frames, PLACE, settings, rng, still=True)
+    assert reason == "" and pair.mask[50:].mean() > 200 and pair.mask[:8].max() == 0
+
+
 def test_tracking(moving_square) -> None:
     frames = moving_square(5, step=3)
     points = np.array([[25.0, 45.0], [80.0, 10.0]])
@@ -95,6 +116,13 @@ def test_crops_cover_the_points(rng: np.random.Generator) -> None:
         x, y, side = draw_crop((64, 104), points, 3, rng)
         assert 0 <= x <= 104 - side and 0 <= y <= 64 - side
         assert (points >= (x, y)).all() and (points <= (x + side - 1, y + side - 1)).all()
+
+
+def test_crops_are_no_smaller_than_wanted(rng: np.random.Generator) -> None:
+    points = np.array([[30.0, 20.0], [34.0, 22.0]])
+    sides = [draw_crop((64, 104), points, 3, rng, smallest=0.5)[2] for _ in range(300)]
+    assert min(sides) == 32 and max(sides) == 64
+    assert draw_crop((64, 104), points, 3, rng, smallest=1)[2] == 64
 
 
 def test_clips_to_shards(tmp_path: Path, write_clip, moving_square) -> None:

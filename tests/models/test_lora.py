@@ -3,12 +3,21 @@
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dragstudy.models.backbone import make_backbone
 from dragstudy.models.flowdiffusion import make_flowdiffusion
-from dragstudy.models.lora import LORA_FILE, LORA_LAYERS, add_lora, load_lora, save_lora, signature
+from dragstudy.models.lora import (
+    LORA_FILE,
+    LORA_LAYERS,
+    add_lora,
+    load_lora,
+    load_published_lora,
+    save_lora,
+    signature,
+)
 
 from ..tiny import tiny_backbone, tiny_flowdiffusion
 
@@ -154,3 +163,57 @@ def test_rank_8_of_the_tiny_profile_takes_less_than_2_mb(tmp_path):
     add_lora(unet, generator=seeded())
     stored = save_lora(unet, tmp_path).stat().st_size
     assert 2 * sum(weight.numel() for weight in adapters(unet).values()) < stored < 2e6
+
+
+def published(unet: UNet2DConditionModel, alpha: float | None, rank: int = 2) -> tuple[dict, dict]:
+    """A LoRA as others publish it, on every layer that LCM-LoRA changes, and what it adds to each weight."""
+    state, added = {}, {}
+    for name, layer in unet.named_modules():
+        if any(name.endswith(f".{end}") for end in LORA_LAYERS):
+            out, inputs, *kernel = layer.weight.shape
+            down = torch.randn(rank, inputs, *kernel, generator=seeded(len(state))) / inputs
+            up = torch.randn(out, rank, *[1] * len(kernel), generator=seeded(len(state) + 1)) / 2
+            scale = 1 if alpha is None else alpha / rank
+            added[f"{name}.weight"] = scale * torch.einsum("or,ri...->oi...", up.flatten(1), down)
+            if alpha is None:
+                state |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+            else:
+                kohya = "lora_unet_" + name.replace(".", "_")
+                state |= {f"{kohya}.lora_down.weight": down, f"{kohya}.lora_up.weight": up}
+                state[f"{kohya}.alpha"] = torch.tensor(alpha)
+    return {key: value.contiguous() for key, value in state.items()}, added
+
+
+@pytest.mark.parametrize("alpha", [None, 2.0, 0.5])
+def test_a_published_lora_is_added_in_both_ways_of_naming(unet, alpha, tmp_path):
+    state, added = published(unet, alpha)
+    expected = copy_of(unet)
+    for name, weight in expected.named_parameters():
+        weight.data += added.get(name, 0)
+    assert (output(expected) - output(unet)).abs().max() > 0.05
+    save_file(state, tmp_path / "lcm.safetensors")
+    load_published_lora(unet, tmp_path / "lcm.safetensors", "lcm")
+    assert_close(output(unet), output(expected), atol=1e-4, rtol=1e-4)
+    load_published_lora(unet, tmp_path / "lcm.safetensors", "lcm")
+    assert_close(output(unet), output(expected), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("broken", ["widths", "layers", "text encoder", "nothing"])
+def test_a_published_lora_of_another_network_is_refused_and_changes_nothing(unet, broken, tmp_path):
+    state, _ = published(unet, alpha=1.0)
+    first = next(iter(state)).split(".")[0]
+    if broken == "widths":
+        state[f"{first}.lora_down.weight"] = torch.zeros(2, 7, 3, 3)
+    if broken == "layers":
+        state = {key.replace("down_blocks_0", "down_blocks_7"): value for key, value in state.items()}
+    if broken == "text encoder":
+        state = {
+            key.replace("lora_unet_", "lora_te_text_model_"): state[key] for key in state if first in key
+        }
+    if broken == "nothing":
+        state = {"weight": torch.zeros(1)}
+    save_file(state, tmp_path / "lcm.safetensors")
+    before = output(unet)
+    with pytest.raises(ValueError, match=r"another U-Net|no LoRA of a U-Net"):
+        load_published_lora(unet, tmp_path / "lcm.safetensors")
+    assert torch.equal(output(unet), before)

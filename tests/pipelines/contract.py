@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from dragstudy.pipelines import DragPipeline, DragPipelineOutput
 
 from ..tiny import picture
+from .engineering import DragEngineeringContract
 
 STEP = 1.01 / 255  # one step of eight bits
 
@@ -65,7 +66,7 @@ BAD_REQUESTS = {
 }
 
 
-class PipelineContract:
+class PipelineContract(DragEngineeringContract):
     """Mixin of tests; the class that uses it says how to make its pipeline."""
 
     steps = 3  # how often the callback is called with `num_inference_steps=3`

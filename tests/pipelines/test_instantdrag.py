@@ -1,17 +1,24 @@
 """InstantDrag: it keeps the contract; guidance, conditions and flow are the paper's."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import nn
 from torch.testing import assert_close
 
 import dragstudy
-from dragstudy.models.autoencoder import decode
+from dragstudy._edit import settable_arguments
+from dragstudy._options import check_options, read_pairs
+from dragstudy.guidance import GuidanceSchedule, guidance_weight
+from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.flowdiffusion import flow_conditions
 from dragstudy.models.flowgen import FlowGen
 from dragstudy.pipelines import InstantDragPipeline, load
 from dragstudy.pipelines.base import make_request
+from dragstudy.priors import NoisePrior
 
 from ..tiny import picture, tiny_instantdrag
 from .contract import PipelineContract, pixels, seeded
@@ -147,6 +154,166 @@ def test_the_flow_form_holds_the_image_condition_always(pipe):
     assert np.abs(flow_form - edit(pipe, image_guidance_scale=1.0, flow_guidance_scale=2.0)).max() <= 1
 
 
+# Guidance over time
+
+
+@pytest.mark.parametrize("scales", [{}, {"flow_guidance_scale": 3.0}, {"guidance_form": "flow"}])
+def test_without_a_schedule_the_scale_is_constant(pipe, scales):
+    plain = edit(pipe, **scales)
+    assert np.array_equal(edit(pipe, guidance_schedule="constant", schedule_time="step", **scales), plain)
+
+
+def test_no_guidance_is_a_flow_scale_of_one(pipe):
+    for image_scale in (1.0, 1.5):
+        one = edit(pipe, image_guidance_scale=image_scale, flow_guidance_scale=1.0)
+        scales = {"image_guidance_scale": image_scale, "flow_guidance_scale": 4.0}
+        assert np.array_equal(edit(pipe, guidance_schedule="none", **scales), one)
+
+
+def ddim_pipe(zero_snr: bool) -> InstantDragPipeline:
+    """The tiny pipeline with a sampler that remembers nothing, and starts at 999."""
+    torch.manual_seed(0)
+    pipe = tiny_instantdrag()
+    changed = {"rescale_betas_zero_snr": zero_snr, "clip_sample": False}
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, **changed)
+    return pipe
+
+
+@pytest.mark.parametrize("reading", ["timestep", "step"])
+@pytest.mark.parametrize("schedule", ["square", "linear", "inverse_square"])
+def test_each_step_is_guided_by_the_schedule_at_its_time(schedule, reading):
+    pipe, given = ddim_pipe(zero_snr=True), torch.randn(1, 4, 8, 8, generator=seeded(7))
+
+    def steps_from_given(**options) -> list[torch.Tensor]:
+        found = []
+
+        def callback(pipeline, step, timestep, tensors):
+            found.append(tensors["latents"])
+            return {"latents": given}
+
+        edit(pipe, callback_on_step_end=callback, **options)
+        return found
+
+    scheduled = steps_from_given(guidance_schedule=schedule, schedule_time=reading, flow_guidance_scale=50.0)
+    constant = steps_from_given(flow_guidance_scale=50.0)
+    first, second = (
+        guidance_weight(schedule, 50.0, time) for time in ((1, 0.5) if reading == "step" else (0.999, 0.499))
+    )
+    assert_close(scheduled[0], steps_from_given(flow_guidance_scale=first)[0])
+    assert_close(scheduled[1], steps_from_given(flow_guidance_scale=second)[1])
+    assert (scheduled[1] - constant[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("schedule", get_args(GuidanceSchedule))
+def test_scales_of_one_and_less_edit_under_every_schedule(pipe, schedule, scale):
+    found = edit(pipe, guidance_schedule=schedule, flow_guidance_scale=scale)
+    same = schedule == "none" or scale == 1
+    assert np.array_equal(found, edit(pipe, flow_guidance_scale=1.0 if same else scale)) == (
+        same or schedule == "constant"
+    )
+
+
+def test_an_unknown_schedule_or_reading_is_refused(pipe):
+    with pytest.raises(ValueError, match="none, constant, square, linear, inverse_square, got 'cubic'"):
+        edit(pipe, guidance_schedule="cubic")
+    with pytest.raises(ValueError, match="schedule_time must be one of timestep, step, got 'sigma'"):
+        edit(pipe, schedule_time="sigma")
+
+
+def test_the_command_line_can_set_schedules_and_priors():
+    known = settable_arguments("instantdrag")
+    for name, choices in (("guidance_schedule", GuidanceSchedule), ("noise_prior", NoisePrior)):
+        for choice in get_args(choices):
+            assert check_options(read_pairs([f"{name}={choice}"]), known, "no") == {name: choice}
+        with pytest.raises(ValueError, match=f"{name} must be .*'{get_args(choices)[0]}'.*, got 'other'"):
+            check_options({name: "other"}, known, "no")
+
+
+# Noise priors
+
+
+def mask_of_a_half() -> np.ndarray:
+    mask = np.zeros((64, 64))
+    mask[:, 32:] = 1
+    return mask
+
+
+def start(pipe, noise_prior: str, requests=None, generator=None) -> torch.Tensor:
+    pipe.scheduler.set_timesteps(4)
+    requests = requests or [request()]
+    shape = (len(requests), 4, 8, 8)
+    return pipe.prepare_latents(shape, seeded() if generator is None else generator, requests, noise_prior)
+
+
+def test_the_prior_by_default_is_the_noise(pipe):
+    assert torch.equal(start(pipe, "random"), torch.randn(1, 4, 8, 8, generator=seeded()))
+    assert np.array_equal(edit(pipe, noise_prior="random"), edit(pipe))
+
+
+def test_the_source_is_noised_to_the_first_timestep_of_the_sampler():
+    pipe = ddim_pipe(zero_snr=False)
+    pipe.autoencoder.register_to_config(scaling_factor=2.0)
+    pipe.register_to_config(scale_image_latents=False)  # the prior is scaled whatever the conditions are
+    source = encode(pipe.autoencoder, 2 * request().working_image - 1)
+    for spacing, first in (("trailing", 999), ("leading", 750)):
+        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing=spacing)
+        expected = pipe.scheduler.add_noise(source, start(pipe, "random"), torch.tensor([first]))
+        assert_close(start(pipe, "source"), expected)
+
+
+def test_the_mixed_prior_follows_each_image_s_mask():
+    pipe = ddim_pipe(zero_snr=False)
+    requests = [request(mask_of_a_half()), request()]
+    noise, source, mixed = (start(pipe, name, requests) for name in ("random", "source", "mixed"))
+    assert torch.equal(mixed[0, ..., 4:], noise[0, ..., 4:])
+    assert torch.equal(mixed[0, ..., :4], source[0, ..., :4])
+    assert torch.equal(mixed[1], noise[1])  # without a mask everything may change
+
+
+def test_the_copying_prior_takes_what_is_at_the_handle_to_the_target():
+    pipe = ddim_pipe(zero_snr=False)
+    drag = request(handle_points=[[19.5, 19.5]], target_points=[[43.5, 35.5]])  # cells (2, 2) and (5, 4)
+    source, moved = (start(pipe, name, [drag]) for name in ("source", "copy_paste"))
+    assert torch.equal(moved[..., 3:6, 4:7], source[..., 1:4, 1:4])
+    anchor = request(target_points=DRAG["handle_points"])
+    assert torch.equal(start(pipe, "copy_paste", [anchor]), start(pipe, "source", [anchor]))
+
+
+@pytest.mark.parametrize("name", ["source", "mixed", "copy_paste"])
+def test_a_prior_changes_the_edit_where_the_noise_leaves_something_of_the_source(name):
+    pipe, drag = ddim_pipe(zero_snr=False), ([[50, 20]], [[50, 44]], mask_of_a_half())
+
+    def masked(noise_prior: str) -> np.ndarray:
+        options = {"generator": seeded(), "num_inference_steps": 2, "noise_prior": noise_prior}
+        return pixels(pipe(picture(64, 64), *drag, **options).images[0])
+
+    assert (masked(name) != masked("random")).any()
+    assert np.array_equal(masked(name), masked(name))
+
+
+@pytest.mark.parametrize("name", ["source", "mixed"])
+def test_a_prior_is_void_where_the_noise_leaves_nothing(pipe, name):
+    exact = ddim_pipe(zero_snr=True)
+    assert np.array_equal(edit(exact, noise_prior=name), edit(exact))
+    # DPM++ of diffusers keeps a four-thousandth
+    assert_close(start(pipe, name), start(pipe, "random"), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["source", "mixed", "copy_paste"])
+def test_each_image_of_a_batch_has_the_prior_it_has_alone(name):
+    pipe = ddim_pipe(zero_snr=False)
+    requests = [request(mask_of_a_half()), request(handle_points=[[5, 5]], target_points=[[50, 30]])]
+    batch = start(pipe, name, requests, [seeded(0), seeded(1)])
+    for k, one in enumerate(requests):
+        assert_close(batch[k : k + 1], start(pipe, name, [one], seeded(k)))
+
+
+def test_an_unknown_prior_is_refused(pipe):
+    with pytest.raises(ValueError, match="random, source, mixed, copy_paste, got 'noised'"):
+        edit(pipe, noise_prior="noised")
+
+
 def test_the_text_form_needs_an_embedding_and_uses_it(pipe):
     with pytest.raises(ValueError, match="prompt_embeds"):
         edit(pipe, guidance_form="image_flow_text")
@@ -181,7 +348,7 @@ def test_half_precision_networks_are_fed_half_precision():
 
 
 def test_loading_names_the_methods_and_refuses_the_rest(tmp_path):
-    with pytest.raises(ValueError, match="instantdrag, instantdrag-splat, dragdiffusion"):
+    with pytest.raises(ValueError, match="instantdrag, instantdrag-splat, lightningdrag, dragdiffusion"):
         dragstudy.load("magic")
     with pytest.raises(ValueError, match="neither a valid local path"):
         load("instantdrag", weights=tmp_path / "nothing")
