@@ -80,7 +80,7 @@ def _add_edit(commands) -> None:
     edit.add_argument("--device", help="such as cuda (default: where the weights are loaded)")
     edit.add_argument("-o", "--out", type=Path, default=Path("out.png"), help="default: out.png")
     edit.add_argument("--flow-out", type=Path, metavar="PNG", help="the dense flow as a picture")
-    _add_set(edit, "an argument of the pipeline, such as flow_guidance_scale=2.0")
+    _add_set(edit, "an argument of the pipeline, such as rounds=2, extra_points=4 or flow_guidance_scale=2.0")
 
 
 def _edit(args: argparse.Namespace) -> int:

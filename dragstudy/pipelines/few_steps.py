@@ -94,7 +94,8 @@ def lcm_scheduler(scheduler: SchedulerMixin, solver_steps: int = SOLVER_STEPS) -
 def scheduler_like(scheduler: SchedulerMixin, kind: type[SchedulerMixin], **settings: Any) -> SchedulerMixin:
     """A scheduler of another kind with the noise schedule and prediction type of this one.
 
-    As `kind.from_config`, which warns of every setting that the other kind has not.
+    Not by `kind.from_config`: it warns of every setting that the other kind has not, and gives those that
+    were left at their default the other kind's, such as DDIM's clipping of latents to [-1, 1].
     """
     known = inspect.signature(kind.__init__).parameters
     return kind(**{key: value for key, value in scheduler.config.items() if key in known} | settings)

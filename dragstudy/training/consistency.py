@@ -11,100 +11,29 @@ student is not told the scales. The student is the teacher with LoRA, or any net
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, LCMScheduler, SchedulerMixin, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from dragstudy.data.pairs import PairDataset
-from dragstudy.guidance import guidance_rows, guide
-from dragstudy.models.backbone import NullPrompt, make_scheduler
-from dragstudy.models.flowdiffusion import FlowVariant, drop_flow, flow_conditions, flow_variant
-from dragstudy.models.lora import LORA_LAYERS, add_lora, save_lora
+from dragstudy.data.recipes import LIGHTNING
+from dragstudy.models.appearance import AppearanceEncoder
+from dragstudy.models.backbone import NullPrompt, make_inpainting_scheduler, make_scheduler
+from dragstudy.models.flowdiffusion import flow_variant
+from dragstudy.models.lora import add_lora, save_lora
+from dragstudy.models.points import PointEmbedding
 from dragstudy.pipelines.few_steps import LCM_KEY, lcm_scheduler, scheduler_like, step_options
 from dragstudy.training.backbone import add_noise
+from dragstudy.training.denoisers import Denoiser, FlowDiffusionDenoiser, LightningDenoiser
 from dragstudy.training.latents import cached_latents
+from dragstudy.training.lightning_latents import cached_lightning_latents
 from dragstudy.training.loop import LoopSettings, train_loop
 
 SAMPLED = 8  # validation items that are sampled
 TEACHER_STEPS = 20
-
-
-class Denoiser(Protocol):
-    """A diffusion model's conditions, as distillation and sampling see them."""
-
-    def latents(self, batch: dict[str, Tensor]) -> Tensor:
-        """The clean latents of a batch, `(b, c, h, w)`."""
-        ...
-
-    def prepare(self, batch: dict[str, Tensor], generator: torch.Generator) -> Any:
-        """Conditions of a batch, once for all predictions about it."""
-        ...
-
-    def predict(
-        self, network: nn.Module, noisy: Tensor, timesteps: Tensor, prepared: Any, *, guided: bool
-    ) -> Tensor:
-        """A network's prediction in single precision for noisy latents `(b, c, h, w)` at timesteps `(b,)`.
-
-        `guided` combines the rows of the model's guidance; else it is the row with all conditions.
-        """
-        ...
-
-
-class FlowDiffusionDenoiser:
-    """FlowDiffusion's conditions and its guidance over nothing, image, and image with flow (`"image_flow"`).
-
-    A batch is one of `dragstudy.training.latents.LatentPairs`.
-
-    Args:
-        variant: `"concat"` or `"splat"`.
-        null_prompt: The embedding for "no prompt".
-        flow_scale: What the network was trained with.
-        image_guidance_scale: s_I of the guided prediction.
-        flow_guidance_scale: s_F of it.
-    """
-
-    def __init__(
-        self,
-        variant: FlowVariant,
-        null_prompt: NullPrompt,
-        *,
-        flow_scale: float = 1.0,
-        image_guidance_scale: float = 1.5,
-        flow_guidance_scale: float = 1.5,
-    ):
-        self.variant, self.null_prompt, self.flow_scale = variant, null_prompt, flow_scale
-        rows = len(guidance_rows("image_flow"))
-        scales = {"image": image_guidance_scale, "flow": flow_guidance_scale}
-        self.weights = (
-            guide(torch.eye(rows).view(rows, rows, 1, 1, 1), "image_flow", scales).flatten().tolist()
-        )
-
-    def latents(self, batch: dict[str, Tensor]) -> Tensor:
-        return batch["target_latents"].float()
-
-    def prepare(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        """Condition channels, `(b, channels, h, w)`; nothing is drawn and nothing dropped."""
-        moved = None
-        if self.variant == "splat":
-            moved = batch["moved_latents"].float(), batch["coverage"].float()
-        source, flow = batch["source_latents"].float(), batch["flow"].float()
-        return flow_conditions(source, flow, moved, flow_scale=self.flow_scale)
-
-    def predict(
-        self, network: nn.Module, noisy: Tensor, timesteps: Tensor, prepared: Tensor, *, guided: bool
-    ) -> Tensor:
-        rows, weights = [prepared], [1.0]
-        if guided:  # equal scales leave out "image alone", and an image's scale of 1 leaves out "nothing"
-            chain = torch.zeros_like(prepared), drop_flow(prepared, noisy.shape[1]), prepared
-            used = [(row, weight) for row, weight in zip(chain, self.weights, strict=True) if weight]
-            rows, weights = zip(*used, strict=True)
-        inputs = torch.cat([torch.cat([noisy, row], dim=1) for row in rows])
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        prompts = self.null_prompt.to(noisy.device)(len(inputs))
-        predicted = network(inputs, timesteps.repeat(len(rows)), prompts).sample.float()
-        return sum(weight * row for weight, row in zip(weights, predicted.chunk(len(rows)), strict=True))
 
 
 def clean_and_noise(
@@ -205,7 +134,6 @@ class ConsistencyTask:
         start, end = (t.to(latents.device) for t in self.neighbours(len(latents), generator))
         prepared = denoiser.prepare(batch, generator)
         noisy = add_noise(scheduler, latents, noise, start)
-        # the student's gradient comes first: autocast keeps cast weights, and without gradient keeps them so
         predicted = denoiser.predict(student, noisy, start, prepared, guided=False)
         with torch.no_grad():
             guided = self._teacher(noisy, start, prepared)
@@ -246,7 +174,7 @@ class ConsistencyTask:
         return sample(self.teacher, self.denoiser, prepared, ddim, noise, steps=TEACHER_STEPS, guided=True)
 
 
-def train_lcm_lora(
+def train_flowdiffusion_lcm(
     data: Path,
     settings: LoopSettings,
     limit: int,
@@ -258,23 +186,71 @@ def train_lcm_lora(
     flow_guidance_scale: float = 1.5,
     solver_steps: int = 50,
     rank: int = 8,
-    layers: tuple[str, ...] = LORA_LAYERS,
 ) -> Path:
     """Distil FlowDiffusion, in the folder `teacher`, into LoRA for a few steps without guidance."""
-    from dragstudy.training.run import _collate, _first  # which has this function in its table
-
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
-    latents = _first(cached_latents(PairDataset(data, "train"), encoder), limit)
-    validation = _collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False))
+    latents = cached_latents(PairDataset(data, "train"), encoder)
+    validation = cached_latents(PairDataset(data, "val"), encoder, augmented=False)
+    scales = {"image_guidance_scale": image_guidance_scale, "flow_guidance_scale": flow_guidance_scale}
+    variant = flow_variant(UNet2DConditionModel.from_pretrained(teacher))
+    denoiser = FlowDiffusionDenoiser(variant, NullPrompt(), flow_scale=flow_scale, **scales)
+    scheduler = lcm_scheduler(make_scheduler(), solver_steps)
+    return _distil(teacher, denoiser, scheduler, latents, validation, settings, limit, rank, scales)
+
+
+def train_lightning_lcm(
+    data: Path,
+    settings: LoopSettings,
+    limit: int,
+    *,
+    autoencoder: Path,
+    teacher: Path,
+    lightning: Path,
+    max_points: int = 20,
+    point_guidance_scale: float = 3.0,
+    guidance_schedule: str = "inverse_square",
+    solver_steps: int = 50,
+    rank: int = 8,
+) -> Path:
+    """Distil the inpainting U-Net in the folder `teacher`, instructed by the networks in `lightning`."""
+    encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
+    pairs, held = (PairDataset(data, split, max_points=LIGHTNING.max_points) for split in ("train", "val"))
+    latents = cached_lightning_latents(pairs, encoder)
+    validation = cached_lightning_latents(held, encoder, augmented=False)
+    single = {"torch_dtype": torch.float32}
+    denoiser = LightningDenoiser(
+        AppearanceEncoder.from_pretrained(lightning / "appearance_encoder", **single),
+        PointEmbedding.from_pretrained(lightning / "point_embedding", **single),
+        NullPrompt(),
+        max_points=max_points,
+        point_guidance_scale=point_guidance_scale,
+        guidance_schedule=guidance_schedule,
+    )
+    scheduler = lcm_scheduler(make_inpainting_scheduler(), solver_steps)
+    scales = {"point_guidance_scale": point_guidance_scale}
+    return _distil(teacher, denoiser, scheduler, latents, validation, settings, limit, rank, scales)
+
+
+def _distil(
+    teacher: Path,
+    denoiser: Denoiser,
+    scheduler: LCMScheduler,
+    latents: Dataset,
+    validation: Dataset,
+    settings: LoopSettings,
+    limit: int,
+    rank: int,
+    scales: dict[str, float],
+) -> Path:
+    from dragstudy.training.run import _collate, _first  # which has the functions above in its table
+
     frozen, unet = (
         UNet2DConditionModel.from_pretrained(teacher, torch_dtype=torch.float32) for _ in range(2)
     )
-    add_lora(unet, rank=rank, layers=layers, generator=torch.Generator().manual_seed(settings.seed))
-    scales = {"image_guidance_scale": image_guidance_scale, "flow_guidance_scale": flow_guidance_scale}
-    denoiser = FlowDiffusionDenoiser(flow_variant(unet), NullPrompt(), flow_scale=flow_scale, **scales)
-    scheduler = lcm_scheduler(make_scheduler(), solver_steps)
-    train_loop(ConsistencyTask(unet, frozen, denoiser, scheduler, validation=validation), latents, settings)
-    return save_lcm_lora(unet, settings.out, solver_steps, scales)
+    add_lora(unet, rank=rank, generator=torch.Generator().manual_seed(settings.seed))
+    task = ConsistencyTask(unet, frozen, denoiser, scheduler, validation=_collate(validation))
+    train_loop(task, _first(latents, limit), settings)
+    return save_lcm_lora(unet, settings.out, scheduler.config.original_inference_steps, scales)
 
 
 def save_lcm_lora(unet: UNet2DConditionModel, out: Path, solver_steps: int, scales: dict[str, float]) -> Path:
