@@ -112,6 +112,28 @@ def attend_to_reference(
     return exchange
 
 
+def keep_attention(unet: "UNet2DConditionModel", memory: dict[str, Tensor], exchange: Exchange) -> Exchange:
+    """The exchange that is given, which also puts into `memory` where each layer looks.
+
+    That is, by layer, the softmax of Eq. 3 or 4, `(b, queries, keys)`, the mean over the heads: each row sums
+    to 1. It is computed beside the U-Net's own, so this is for looking, not for editing.
+
+    Args:
+        unet: Whose layers are exchanged.
+        memory: Filled as the U-Net runs.
+        exchange: What the layers use.
+    """
+
+    def kept(layer: str, *projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = exchange(layer, *projected)
+        attn = unet.get_submodule(layer)
+        q, k = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in (query, key))
+        memory[layer] = (attn.scale * q @ k.mT).softmax(dim=3).mean(dim=1).detach()
+        return query, key, value
+
+    return kept
+
+
 class _Exchanging:
     """Stable Diffusion's attention processor, with an exchange before the heads are split."""
 

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from dragstudy.attention import (
     attend_to_first,
     exchange_attention,
+    keep_attention,
     keep_keys_and_values,
     self_attention_layers,
 )
@@ -184,3 +185,31 @@ def test_what_is_kept_has_no_gradient_and_lies_where_it_is_wanted(unet, latents)
         assert list(kept) == layers
         for tensor in (tensor for pair in kept.values() for tensor in pair):
             assert tensor.device.type == (device or "cpu") and not tensor.requires_grad
+
+
+def test_kept_attention_is_the_one_that_the_layers_use(unet, latents):
+    """With the same value at every key of a head's first half, the output tells the attention to that half."""
+    layers, memory, told = self_attention_layers(unet), {}, {}
+
+    def to_second_half(layer, query, key, value):
+        marks = torch.cat([torch.zeros_like(value), torch.ones_like(value)], dim=1)
+        return query, torch.cat([key, key.flip(1)], dim=1), marks
+
+    def note(name):
+        return lambda module, args: told.update({name: args[0]})
+
+    hooks = [unet.get_submodule(f"{name}.to_out.0").register_forward_pre_hook(note(name)) for name in layers]
+    with exchange_attention(unet, layers, keep_attention(unet, memory, to_second_half)):
+        predict(unet, latents)
+    _ = [hook.remove() for hook in hooks]
+    assert list(memory) == layers
+    for name, attention in memory.items():
+        assert_close(attention.sum(dim=2), torch.ones(attention.shape[:2]))
+        half = attention.shape[2] // 2
+        assert_close(attention[..., half:].sum(dim=2), told[name].mean(dim=2), atol=1e-5, rtol=1e-5)
+
+
+def test_looking_changes_nothing(unet, latents):
+    expected = predict(unet, latents)
+    with exchange_attention(unet, self_attention_layers(unet), keep_attention(unet, {}, unchanged)):
+        assert_close(predict(unet, latents), expected, atol=1e-6, rtol=1e-6)

@@ -50,6 +50,39 @@ def bootstrap_interval(
     return given.mean().item(), low, high
 
 
+def bootstrap_slope(
+    x: Any, y: Any, *, generator: torch.Generator, confidence: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[float, float, float]:
+    """Slope of the line that fits `y` over `x` best, and the percentile bootstrap interval of it.
+
+    Args:
+        x: Numbers, shape `(n,)`.
+        y: The same.
+        generator: Source of the resamples.
+        confidence: Probability that the interval is meant to hold the slope with.
+        resamples: How often n points are drawn from the n, with replacement.
+
+    Returns:
+        Slope, lower and upper end, in units of `y` over units of `x`.
+
+    Raises:
+        ValueError: If there are fewer than two different `x`, which no line has a slope through.
+
+    Example:
+        >>> bootstrap_slope([0.0, 1.0, 2.0], [5.0, 7.0, 9.0], generator=torch.Generator().manual_seed(0))
+        (2.0, 2.0, 2.0)
+    """
+    points = torch.from_numpy(np.array([x, y], dtype=np.float64))
+    if len(points[0].unique()) < 2:
+        raise ValueError(f"a slope needs two different x, got {points[0].unique().tolist()}")
+    count = points.shape[1]
+    drawn = points[:, torch.randint(count, (resamples, count), generator=generator)]  # (2, resamples, n)
+    drawn = drawn[:, drawn[0].amax(dim=1) > drawn[0].amin(dim=1)]
+    ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
+    low, high = _slope(*drawn).quantile(ends, interpolation="nearest").tolist()
+    return _slope(*points).item(), low, high
+
+
 def summarize(
     frame: pd.DataFrame, *, metrics: Sequence[str] = METRICS, confidence: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
@@ -204,6 +237,12 @@ def _with_baseline(frame: pd.DataFrame, baseline: str, metrics: Sequence[str]) -
 def _by_pair(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """One row a method and pair: several seeds of one pair are no further evidence, so they are averaged."""
     return frame.groupby(["method", "key"], sort=False)[list(metrics)].mean()
+
+
+def _slope(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Of the least-squares line through the points along the last axis."""
+    x = x - x.mean(dim=-1, keepdim=True)
+    return (x * y).sum(dim=-1) / x.square().sum(dim=-1)
 
 
 def _ratio(both: pd.DataFrame, confidence: float, seed: int) -> dict[str, float]:

@@ -6,8 +6,10 @@ computes what the U-Net computed. The adapters are peft's, put in and stored in 
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -104,11 +106,7 @@ def load_lora(unet: UNet2DConditionModel, folder: Path, adapter_name: str = "def
     # a hundredth is more than half precision and bfloat16 lose, and less than any training changes
     if trained_on.shape != here.shape or (here - trained_on).abs().max() > 0.01 * here.abs().max():
         raise ValueError(f"{folder} was fine-tuned from another U-Net: load the method and weights it is of")
-    if adapter_name in getattr(unet, "peft_config", {}):
-        unet.delete_adapters(adapter_name)
-    place = {"pretrained_model_name_or_path_or_dict": str(path.parent), "weight_name": path.name}
-    unet.load_lora_adapter(**place, prefix=None, adapter_name=adapter_name)
-    _activate(unet, adapter_name)
+    _attach(unet, adapter_name, str(path.parent), prefix=None, weight_name=path.name)
 
 
 def load_published_lora(unet: UNet2DConditionModel, file: Path, adapter_name: str = "default") -> None:
@@ -128,10 +126,7 @@ def load_published_lora(unet: UNet2DConditionModel, file: Path, adapter_name: st
     if not state:
         raise ValueError(f"{file} holds no LoRA of a U-Net")
     _check_shapes(unet, {key.removeprefix("unet."): value for key, value in state.items()}, file)
-    if adapter_name in getattr(unet, "peft_config", {}):
-        unet.delete_adapters(adapter_name)
-    unet.load_lora_adapter(state, prefix="unet", network_alphas=alphas or None, adapter_name=adapter_name)
-    _activate(unet, adapter_name)
+    _attach(unet, adapter_name, state, prefix="unet", network_alphas=alphas or None)
 
 
 def _check_shapes(unet: UNet2DConditionModel, state: dict[str, Tensor], file: Path) -> None:
@@ -146,7 +141,13 @@ def _check_shapes(unet: UNet2DConditionModel, state: dict[str, Tensor], file: Pa
             raise ValueError(f"{file} is of another U-Net: it has {key} {tuple(value.shape)}")
 
 
-def _activate(unet: UNet2DConditionModel, adapter_name: str) -> None:
+def _attach(unet: UNet2DConditionModel, adapter_name: str, *args: Any, **options: Any) -> None:
+    """`load_lora_adapter` in the U-Net's own precision; the new adapters alone are active."""
+    if adapter_name in getattr(unet, "peft_config", {}):
+        unet.delete_adapters(adapter_name)
+    with warnings.catch_warnings():  # that others are there already is no mistake
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")
+        unet.load_lora_adapter(*args, adapter_name=adapter_name, **options)
     place = unet.device, unet.dtype  # the file is in half precision; these look through all the weights
     for name, weight in unet.named_parameters():
         if f".{adapter_name}." in name:

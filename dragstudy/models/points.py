@@ -21,6 +21,7 @@ CELL = 8  # pixels of the image to a latent
 WAVELENGTHS = (4, 8, 16, 32, 64)  # of the code of a place, in latents
 SOFTNESS, REST = 0.5, 8.0  # in latents: where a drag's weight stops growing, where it has fallen to rest's
 ORIGIN_CHANNELS = 4 * len(WAVELENGTHS) + 4
+ORIGIN_GAIN = 1.3  # of the projections at the start: attention to origins clear of the rest, and no more
 
 
 class PointEmbedding(ModelMixin, ConfigMixin):
@@ -32,9 +33,11 @@ class PointEmbedding(ModelMixin, ConfigMixin):
         maps: What a map shows. `"identifiers"` (the paper's): an integer at each point, equal in both maps,
             see `identifier_maps`; the network has to find out by itself what lies between points.
             `"origins"` (ours): at every place of the target map, a code of where its content comes from,
-            interpolated between the drags, see `origin_maps`; a network that trains for an hour follows
-            points sooner.
-        widths: Channels of the convolutions' levels, each half as large as the one before.
+            interpolated between the drags, see `origin_maps`. Both maps then go through the same
+            convolutions, and the projections start at random instead of zero: places of the edit attend to
+            their origins before any training, which an hour of it cannot do without.
+        widths: Channels of the convolutions' levels, each half as large as the one before. The paper's are
+            shared by both maps, half of the channels for each.
         num_levels: How many of the last levels make the pyramid; the first of them has the latents' size, so
             there are three before it if maps have the image's size, and none if they have the latents'.
 
@@ -55,7 +58,7 @@ class PointEmbedding(ModelMixin, ConfigMixin):
         super().__init__()
         if maps not in get_args(PointMaps):
             raise ValueError(f"maps must be one of {', '.join(get_args(PointMaps))}, got {maps!r}")
-        channels = 2 if maps == "identifiers" else 2 * ORIGIN_CHANNELS
+        channels = 2 if maps == "identifiers" else ORIGIN_CHANNELS
         self.conv_in = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
         self.downs = nn.ModuleList(
             nn.Sequential(
@@ -66,13 +69,16 @@ class PointEmbedding(ModelMixin, ConfigMixin):
             )
             for wide, wider in zip(widths, widths[1:], strict=False)
         )
-        dims = [width // 2 for width in widths[-num_levels:]]
+        dims = [width // 2 if maps == "identifiers" else width for width in widths[-num_levels:]]
         self.norms = nn.ModuleDict({_key(name): nn.LayerNorm(dims[at]) for name, (at, _) in layers.items()})
         self.projections = nn.ModuleDict(
             {_key(name): nn.Linear(dims[at], width, bias=False) for name, (at, width) in layers.items()}
         )
-        for projection in self.projections.values():  # training starts as if there were no points
-            nn.init.zeros_(projection.weight)
+        for projection in self.projections.values():
+            if maps == "identifiers":  # training starts as if there were no points
+                nn.init.zeros_(projection.weight)
+            else:
+                nn.init.normal_(projection.weight, std=ORIGIN_GAIN / projection.in_features**0.5)
 
     def maps(
         self,
@@ -97,15 +103,17 @@ class PointEmbedding(ModelMixin, ConfigMixin):
 
     def forward(self, maps: Float[Tensor, "b c h w"]) -> dict[str, tuple[Tensor, Tensor]]:
         """By the name of a layer, the embeddings of handles and of targets, each `(b, tokens, channels)`."""
-        x = self.conv_in(maps)
-        pyramid = [x]
+        if self.config.maps == "origins":
+            maps = torch.cat(maps.chunk(2, dim=1))  # handles of all samples, then targets
+        pyramid = [self.conv_in(maps)]
         for down in self.downs:
             pyramid.append(down(pyramid[-1]))
         pyramid = [level.flatten(2).mT for level in pyramid[-self.config.num_levels :]]
         embeddings = {}
         for name, (level, _) in self.config.layers.items():
             norm, projection = self.norms[_key(name)], self.projections[_key(name)]
-            embeddings[name] = tuple(projection(norm(half)) for half in pyramid[level].chunk(2, dim=2))
+            halves = pyramid[level].chunk(2, dim=2 if self.config.maps == "identifiers" else 0)
+            embeddings[name] = tuple(projection(norm(half)) for half in halves)
         return embeddings
 
 
@@ -149,7 +157,8 @@ def identifier_maps(
         known = points.isfinite().all(dim=2)
         x, y = (points.nan_to_num() + 0.5).floor().long().unbind(dim=2)
         place = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-        maps[:, k].scatter_reduce_(1, place.cpu(), (identifiers.to(known.device) * known).float().cpu(), "amax")
+        shown = identifiers.to(known.device) * known
+        maps[:, k].scatter_reduce_(1, place.cpu(), shown.float().cpu(), "amax")
     return maps.unflatten(2, size).to(handle_points)
 
 
@@ -170,8 +179,8 @@ def origin_maps(
         size: `(height, width)` of the image.
 
     Returns:
-        Maps of handles, then of targets, on the grid of the latents: code of the place, displacement (over
-        eight latents), nearness to a point at two scales.
+        Maps of handles, then of targets, on the grid of the latents: code of the place, displacement of what
+        is there (over eight latents), nearness to a point at two scales.
     """
     rows, columns = (torch.arange(side // CELL, dtype=torch.float32) for side in size)
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).to(handle_points)  # (h, w, 2)
@@ -185,6 +194,7 @@ def origin_maps(
         moved = torch.einsum("bhwn,bnc->bhwc", weight, end - start) / total
         # the handle map is the photograph's own: what is there comes from there
         place = grid.expand_as(moved) if start is handles else grid + moved
+        moved = moved if start is handles else -moved  # of the same content, the same in both maps
         angles = torch.cat([place * (2 * math.pi / length) for length in WAVELENGTHS], dim=3)
         near = [(-squared / reach).exp().mul(known[:, None, None]).amax(dim=3) for reach in (1.0, 16.0)]
         maps.append(torch.cat([angles.sin(), angles.cos(), moved / 8, torch.stack(near, dim=3)], dim=3))

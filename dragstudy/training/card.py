@@ -22,7 +22,7 @@ PURPOSE = {
     "autoencoder": "The f8 autoencoder: images to latents of an eighth of their size and back.",
     "backbone": "The unconditional latent U-Net under a null prompt, from which FlowDiffusion starts.",
     "inpainting": "The inpainting U-Net of LightningDrag: fills in a mask, given what lies outside of it.",
-    "lightning": "LightningDrag's appearance encoder and point embedding, for the inpainting U-Net beside it.",
+    "lightning": "LightningDrag's three networks: U-Net, appearance encoder, point embedding.",
     "flowgen": "FlowGen: image and sparse drags to dense optical flow.",
     "flowdiffusion": "FlowDiffusion: denoises the edit's latents, given the source's and a dense flow.",
 }
@@ -49,8 +49,8 @@ WEAKNESSES = {
     "backbone": "It takes no wish and knows no more than its data: it is a start for FlowDiffusion and no "
     "image generator.",
     "inpainting": "It knows faces alone, and no more of what a mask hides than what lies around it.",
-    "lightning": "It sees details through attention at 16 x 16 and 8 x 8 places alone, so eyes and teeth come "
-    "back like the photograph's and not as them. None of its drags contradicted another.",
+    "lightning": "It sees the photograph through attention at 16 x 16 and 8 x 8 places alone: eyes and teeth "
+    "come back like the photograph's, and not as them. None of its drags contradicted another.",
     "flowgen": "99 % of its training pairs move by less than {motion}, and none of its drags contradicted "
     "another. Outside of faces expect no more than an interpolation of the drags.",
     "flowdiffusion": "What a motion uncovers is invented, from faces alone: the inside of a mouth, an ear, "

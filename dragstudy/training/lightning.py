@@ -16,17 +16,32 @@ from dragstudy.models.points import CELL, PointEmbedding
 from dragstudy.training.backbone import BackboneTask
 
 
-class Conditioner(nn.Module):
-    """What is trained, as one network: from photograph and points to features and embeddings."""
+class LightningNetwork(nn.Module):
+    """The three networks as one, from noisy latents, photograph and points to a prediction."""
 
-    def __init__(self, appearance: AppearanceEncoder, points: PointEmbedding):
+    def __init__(self, unet: UNet2DConditionModel, appearance: AppearanceEncoder, points: PointEmbedding):
         super().__init__()
-        self.appearance, self.points = appearance, points
+        self.unet, self.appearance, self.points = unet, appearance, points
 
     def forward(
-        self, latents: Tensor, prompts: Tensor, maps: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
-        return self.appearance(latents, prompts), self.points(maps)
+        self, inputs: Tensor, timesteps: Tensor, prompts: Tensor, source: Tensor, maps: Tensor, shown: Tensor
+    ) -> Tensor:
+        """Predict for the inputs `(b, 2c + 1, h, w)` of the inpainting U-Net.
+
+        Args:
+            inputs: Noisy latents, mask, masked latents.
+            timesteps: `(b,)`.
+            prompts: The null prompt of each sample.
+            source: Latents of the photographs, `(b, c, h, w)`.
+            maps: Point maps.
+            shown: 1 for samples that see their points, `(b, 1, 1)`.
+        """
+        features, embeddings = self.appearance(source, prompts), self.points(maps)
+        embeddings = {name: (shown * a, shown * b) for name, (a, b) in embeddings.items()}
+        exchange = attend_to_reference(keys_and_values(self.unet, features), embeddings)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with exchange_attention(self.unet, list(features), exchange):
+            return self.unet(inputs, timesteps, prompts).sample.float()
 
 
 class LightningTask(BackboneTask):
@@ -36,11 +51,15 @@ class LightningTask(BackboneTask):
     `(b, 1, h, w)`, and `handle_points` and `target_points` `(b, n, 2)` in pixels, padded with NaN.
 
     Args:
-        unet: The inpainting U-Net; it is frozen.
+        unet: The inpainting U-Net.
         appearance: Trained.
         points: Trained.
         null_prompt: The embedding for "no prompt".
         scheduler: The noise schedule and kind of prediction that `unet` was trained with.
+        train_unet: Whether the inpainting U-Net learns, too. In the paper it is frozen: there it is Stable
+            Diffusion's, whose self-attention at every resolution lets what it looks at through to the
+            picture. The tiny backbone's, at the two middle resolutions, does not learn to be told by
+            attention alone.
         max_points: Each pair shows from 1 to this many of its points.
         drop_points: Share of pairs that show none, for point-following guidance (Eq. 5).
         validation: A batch.
@@ -54,18 +73,18 @@ class LightningTask(BackboneTask):
         null_prompt: NullPrompt,
         scheduler: SchedulerMixin,
         *,
+        train_unet: bool = False,
         max_points: int = 20,
         drop_points: float = 0.1,
         validation: dict[str, Tensor] | None = None,
     ):
         super().__init__(unet, null_prompt, scheduler, validation=validation)
-        self.unet = unet.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        self.networks = {"conditioner": Conditioner(appearance, points)}
+        self.networks = {"lightning": LightningNetwork(unet.requires_grad_(train_unet), appearance, points)}
         self.points = points
         self.max_points, self.drop_points = max_points, drop_points
 
     def losses(self, batch: dict, generator: torch.Generator):
-        yield "conditioner", self.loss(batch, generator), {}
+        yield "lightning", self.loss(batch, generator), {}
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, batch: dict[str, Tensor], generator: torch.Generator
@@ -78,14 +97,8 @@ class LightningTask(BackboneTask):
         maps = self.points.maps(*drags, size, identifiers)
         shown = torch.rand(len(noisy), 1, 1, generator=generator).to(noisy) >= self.drop_points
         prompts = self.null_prompt.to(noisy.device)(len(noisy))
-        features, embeddings = self.networks["conditioner"](source, prompts, maps)
-        embeddings = {name: (shown * a, shown * b) for name, (a, b) in embeddings.items()}
-        self.unet.to(noisy.device)
-        exchange = attend_to_reference(keys_and_values(self.unet, features), embeddings)
         inputs = torch.cat([noisy, inpainting_conditions(source, mask)], dim=1)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with exchange_attention(self.unet, list(features), exchange):
-            return self.unet(inputs, timesteps, prompts).sample.float()
+        return self.networks["lightning"](inputs, timesteps, prompts, source, maps, shown)
 
     def validate(self) -> dict[str, float]:
         """The loss with points and without any; the difference is what the points tell."""

@@ -37,7 +37,7 @@ DEFAULTS = {  # what the shipped weights were trained with
     "autoencoder": {"steps": 3600, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
     "backbone": {"steps": 700, "batch_size": 24, "validate_every": 100},
     "inpainting": {"steps": 1200, "batch_size": 24, "validate_every": 200},
-    "lightning": {"steps": 2200, "batch_size": 24, "validate_every": 200},
+    "lightning": {"steps": 1650, "batch_size": 24, "validate_every": 150},
     "flowgen": {
         "steps": 560,
         "batch_size": 8,
@@ -132,8 +132,9 @@ def train_lightning(
     backbone: Path,
     inpainting: Path,
     maps: str = "origins",
-    widths: Sequence[int] = (64, 96, 128, 128),
+    widths: Sequence[int] = (64, 64, 96, 96),
     max_points: int = 20,
+    train_unet: bool = True,
 ):
     """Train LightningDrag's appearance encoder, from the backbone, and its point embedding, from scratch."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
@@ -151,10 +152,13 @@ def train_lightning(
         points,
         NullPrompt(),
         make_inpainting_scheduler(),
+        train_unet=train_unet,
         max_points=max_points,
         validation=validation,
     )
     train_loop(task, latents, settings)
+    if train_unet:
+        _save(unet, settings.out / "unet")
     _save(appearance, settings.out / "appearance_encoder")
     _save(points, settings.out / "point_embedding")
     return settings.out

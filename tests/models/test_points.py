@@ -124,12 +124,22 @@ def test_the_blocks_tell_the_level_though_token_counts_agree():
     assert {level for name, (level, _) in attention_levels(unet).items() if "up_blocks" in name} == {0}
 
 
-@pytest.mark.parametrize("maps", ["identifiers", "origins"])
-def test_an_untrained_embedding_is_zero(maps):
-    widths = (4, 8, 8, 16, 16, 16, 16) if maps == "identifiers" else (16, 16, 16, 16)
-    network = PointEmbedding(attention_levels(tiny_backbone()), maps, widths)
+def test_the_paper_s_embedding_is_zero_before_training():
+    network = PointEmbedding(attention_levels(tiny_backbone()), "identifiers", (4, 8, 8, 16, 16, 16, 16))
     embeddings = network(network.maps(*random_drags(2), SIZE))
     assert not any(half.any() for parts in embeddings.values() for half in parts)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_target_attends_to_its_handle_before_training(seed):
+    """The logits of Eq. 4 that points alone give are largest at the handle's place."""
+    torch.manual_seed(seed)
+    network = PointEmbedding({"layer": (1, 96)}, "origins", (64, 64, 96, 96))
+    handles, targets = points([71.5, 39.5]), points([39.5, 71.5])
+    handle, target = network(network.maps(handles, targets, (128, 128)))["layer"]
+    row, column = (71.5 - 7.5) / 16, (39.5 - 7.5) / 16  # of the target, of 8 x 8 tokens of 16 pixels
+    logits = target[0, round(8 * row + column)] @ handle[0].mT
+    assert divmod(int(logits.argmax()), 8) == (round((39.5 - 7.5) / 16), round((71.5 - 7.5) / 16))
 
 
 def test_it_is_what_it_was_after_saving(tmp_path):

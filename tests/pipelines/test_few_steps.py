@@ -42,7 +42,7 @@ def train_a_little(pipe: InstantDragPipeline, folder, seed: int = 0) -> Tensor:
             nn.init.normal_(weight, std=0.03, generator=seeded(seed))
     save_lcm_lora(pipe.unet, folder, 50, SCALES)
     changed = answer(pipe)
-    pipe.unet.delete_adapters("default")
+    pipe.unet.unload_lora()
     return changed
 
 
@@ -91,7 +91,7 @@ def test_adapters_in_use_stay_in_use(pipe, tmp_path):
 
 def test_a_published_lcm_lora_leaves_guidance_alone(pipe, tmp_path):
     up = torch.randn(32, 2, generator=seeded()) / 4
-    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_v"
     state = {
         f"{layer}.lora_down.weight": torch.randn(2, 32, generator=seeded()),
         f"{layer}.lora_up.weight": up,

@@ -10,21 +10,18 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dragstudy.guidance import guide
-from dragstudy.models.backbone import NullPrompt, make_scheduler
+from dragstudy.models.appearance import AppearanceEncoder
+from dragstudy.models.backbone import NullPrompt, make_inpainting_scheduler, make_scheduler
 from dragstudy.models.flowdiffusion import drop_flow
 from dragstudy.models.lora import add_lora
 from dragstudy.pipelines.few_steps import lcm_scheduler, scheduler_like
 from dragstudy.training.backbone import add_noise
-from dragstudy.training.consistency import (
-    ConsistencyTask,
-    FlowDiffusionDenoiser,
-    clean_and_noise,
-    consistency,
-    sample,
-)
+from dragstudy.training.consistency import ConsistencyTask, clean_and_noise, consistency, sample
+from dragstudy.training.denoisers import FlowDiffusionDenoiser, LightningDenoiser
 from dragstudy.training.loop import LoopSettings, train_loop
 
-from ..tiny import tiny_flowdiffusion
+from ..tiny import tiny_backbone, tiny_flowdiffusion, tiny_inpainting, tiny_points
+from .test_lightning import batch as lightning_batch
 from .test_loop import assert_same_run
 from .test_tasks import latent_batch
 
@@ -247,3 +244,47 @@ def test_a_run_in_parts_equals_a_whole_one_bit_for_bit(teacher, tmp_path):
         parts = LoopSettings(tmp_path / "parts", minutes=0.0, **common)
         assert train_loop(lora_task(teacher, seed), items, parts) == seed + 1
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def lightning_task(**options) -> ConsistencyTask:
+    teacher = tiny_inpainting()
+    student = copy.deepcopy(teacher)
+    add_lora(student, rank=2, generator=seeded())
+    parts = AppearanceEncoder.from_unet(tiny_backbone()), tiny_points(teacher)
+    model = LightningDenoiser(*parts, NullPrompt(), max_points=4, **options)
+    return ConsistencyTask(
+        student, teacher, model, lcm_scheduler(make_inpainting_scheduler()), validation=lightning_batch(2)
+    )
+
+
+def test_lightningdrag_is_distilled_without_touching_what_instructs_it():
+    task = lightning_task()
+    loss = task.loss(lightning_batch(), seeded())
+    loss.backward()
+    reached = {name for name, weight in task.networks["unet"].named_parameters() if weight.grad is not None}
+    assert loss.isfinite() and reached and all("lora_" in name for name in reached)
+    # keys of the photograph are the student's own, so its adapters there learn from them
+    assert any("attn1.to_k.lora_B" in name for name in reached)
+    frozen = [task.teacher, task.denoiser.appearance, task.denoiser.points]
+    assert not any(weight.requires_grad for network in frozen for weight in network.parameters())
+    with torch.no_grad():
+        assert all(value > 0 for value in task.validate().values())
+
+
+@torch.no_grad()
+def test_guidance_by_points_falls_as_its_schedule_says():
+    """At timestep 0 the inverse square gives a weight of 1, which is the prediction with points."""
+    task = lightning_task(point_guidance_scale=3.0)
+    batch, model = lightning_batch(), task.denoiser
+    prepared = model.prepare(batch, seeded())
+    noisy = torch.randn(3, 4, 8, 8, generator=seeded())
+
+    def predict(timestep: int, guided: bool, given=prepared) -> Tensor:
+        return model.predict(task.teacher, noisy, torch.full((3,), timestep), given, guided=guided)
+
+    assert_close(predict(0, True), predict(0, False), atol=1e-5, rtol=1e-4)
+    conditions, features, embeddings = prepared
+    nothing = {name: tuple(torch.zeros_like(one) for one in pair) for name, pair in embeddings.items()}
+    without, following = predict(500, False, (conditions, features, nothing)), predict(500, False)
+    assert (following - without).abs().max() > 1e-3
+    assert_close(predict(500, True), without + 1.5 * (following - without), atol=1e-4, rtol=1e-4)

@@ -45,12 +45,12 @@ def test_both_networks_learn_and_the_unet_does_not():
     conditioner = task.networks[name]
     for part in (conditioner.appearance, conditioner.points):
         assert any(p.grad is not None and p.grad.any() for p in part.parameters())
-    assert all(p.grad is None and not p.requires_grad for p in task.unet.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in conditioner.unet.parameters())
 
 
 def test_a_few_steps_lower_the_loss():
     task = make_task(drop_points=0.0)
-    optimizer = torch.optim.AdamW(task.networks["conditioner"].parameters(), 3e-3)
+    optimizer = torch.optim.AdamW(task.networks["lightning"].parameters(), 3e-3)
     losses = []
     for _ in range(12):
         loss = task.loss(batch(), seeded())  # the same noise each time
