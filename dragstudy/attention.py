@@ -96,8 +96,8 @@ def attend_to_reference(
     Args:
         references: By layer, K_ref and V_ref, `(b, tokens, dim)`. A batch of several rows for each image, one
             after the other, is served by repeating them.
-        embeddings: By layer, E_hdl and E_tgt of the batch's last rows; rows before them have none. That is
-            the order of classifier-free guidance, unconditional rows first.
+        embeddings: By layer, E_hdl and E_tgt of the batch's rows; of more, the last are used. With the
+            unconditional rows of classifier-free guidance first, a batch may also be the conditional alone.
     """
 
     def exchange(layer: str, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +105,7 @@ def attend_to_reference(
             part.to(query).repeat(len(query) // len(part), 1, 1) for part in references[layer]
         )
         if embeddings is not None:
-            handle, target = (_after_zeros(part.to(query), len(query)) for part in embeddings[layer])
+            handle, target = (part.to(query)[-len(query) :] for part in embeddings[layer])
             query, key, key_ref = query + target, key + target, key_ref + handle
         return query, torch.cat([key, key_ref], dim=1), torch.cat([value, value_ref], dim=1)
 
@@ -153,11 +153,6 @@ class _Exchanging:
         for layer in attn.to_out:  # the projection, and a dropout of zero
             hidden_states = layer(hidden_states)
         return hidden_states / attn.rescale_output_factor
-
-
-def _after_zeros(rows: Tensor, count: int) -> Tensor:
-    """`count` rows of which the last are `rows` and the others zero."""
-    return torch.cat([rows.new_zeros(count - len(rows), *rows.shape[1:]), rows])
 
 
 def _with_dot(block: str) -> str:

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 
+import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from torch import Tensor
 
 from dragstudy.drags import DragInstruction
-from dragstudy.plotting import AnyImage, _grid, _show, draw_drags, styled
+from dragstudy.plotting import AnyImage, _grid, _show, draw_drags, styled, to_array
 from dragstudy.plotting_models import _draw_arrows, _sheet, _zoom
 
 TRACK = "#ffd400"
@@ -76,3 +79,18 @@ def trajectory_sheet(
             if len(faces):
                 _zoom(ax, faces[place])
     return fig
+
+
+def glow(image: AnyImage, weights: np.ndarray | Tensor, *, strength: float = 0.75) -> np.ndarray:
+    """A picture, dark but where weights on a coarse grid are large, as uint8 `(h, w, 3)`.
+
+    Args:
+        image: The picture.
+        weights: `(rows, columns)`, not negative; the largest is the brightest.
+        strength: Share of the result that is the colour of the weights.
+    """
+    pixels, found = to_array(image), np.asarray(weights, dtype=np.float32)
+    large = cv2.resize(found / max(found.max(), 1e-12), pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    colours = plt.get_cmap("inferno")(large.clip(0, 1))[..., :3]
+    mixed = strength * 255 * colours + (1 - strength) * pixels.reshape(*pixels.shape[:2], -1)
+    return mixed.round().astype(np.uint8)

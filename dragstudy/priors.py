@@ -172,6 +172,29 @@ def paste_along_drags(
     return torch.cat([copy_and_paste(one, plan, noise=fresh, **options) for one, plan, fresh in parts])
 
 
+def source_correlation(
+    latents: Float[Tensor, "b c h w"], source: Float[Tensor, "b c h w"], cells: int = 1
+) -> Float[Tensor, " b"]:
+    r"""How much latents have in common with the photograph's at one scale, `(b,)`, 0 for noise alone.
+
+    Both are averaged over squares, which leaves of noise of deviation 1 only 1 / `cells`, but of a smooth
+    picture nearly all; then it is the cosine of the two. It is not centred: the mean of a channel, which
+    carries brightness and colour, belongs to what is in common.
+
+    Args:
+        latents: What a sampling starts from.
+        source: Scaled latents of the photographs.
+        cells: Side of a square in latent cells.
+
+    Example:
+        >>> noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> source_correlation(noise, 3 * noise, cells=2).round(decimals=3).item()
+        1.0
+    """
+    coarse = [F.avg_pool2d(one, cells).flatten(1) for one in (latents, source.to(latents))]
+    return F.cosine_similarity(*coarse, dim=1)
+
+
 def check_noise_prior(name: str) -> None:
     """Refuse an unknown prior before anything is computed."""
     if name not in get_args(NoisePrior):

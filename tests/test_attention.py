@@ -188,7 +188,7 @@ def test_what_is_kept_has_no_gradient_and_lies_where_it_is_wanted(unet, latents)
 
 
 def test_kept_attention_is_the_one_that_the_layers_use(unet, latents):
-    """With the same value at every key of a head's first half, the output tells the attention to that half."""
+    """With values of 0 at one half of the keys and 1 at the other, the output is what the other gets."""
     layers, memory, told = self_attention_layers(unet), {}, {}
 
     def to_second_half(layer, query, key, value):

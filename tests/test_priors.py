@@ -7,7 +7,14 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.testing import assert_close
 
-from dragstudy.priors import mix_by_mask, noise_prior, noised_source, paste_along_drags, plan_moves
+from dragstudy.priors import (
+    mix_by_mask,
+    noise_prior,
+    noised_source,
+    paste_along_drags,
+    plan_moves,
+    source_correlation,
+)
 
 ALPHA_BAR = 0.0047  # of Stable Diffusion's schedule at 999
 CHANNELS = 4
@@ -196,6 +203,21 @@ def test_each_photograph_of_a_batch_has_its_own_drags():
     found = paste_along_drags(noised, moves, fresh)
     assert torch.equal(found[:1], paste_along_drags(noised[:1], moves[:1], fresh[:1]))
     assert torch.equal(found[1], noised[1])
+
+
+# What is left of the source
+
+
+def test_more_of_a_smooth_source_is_found_in_its_noised_latents_the_coarser_one_looks():
+    source = normal(0, 2, CHANNELS, 1, 1).expand(-1, -1, 32, 32)
+    noise = normal(1, 2, CHANNELS, 32, 32)
+    noised = noised_source(source, noise, ALPHA_BAR)
+    found = torch.stack([source_correlation(noised, source, cells) for cells in (1, 8, 32)])
+    assert (found.diff(dim=0) > 0).all()
+    power = ALPHA_BAR * source[:, :, 0, 0].square().mean(dim=1)
+    assert_close(found[0], (power / (power + 1 - ALPHA_BAR)).sqrt(), atol=0.02, rtol=0)
+    assert (source_correlation(noise, source).abs() < 0.06).all()
+    assert_close(source_correlation(source, source, 8), torch.ones(2))
 
 
 # All of them

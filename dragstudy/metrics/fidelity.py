@@ -1,4 +1,4 @@
-"""How alike two images are: PSNR, SSIM, LPIPS, image fidelity, and what changed in the background.
+"""How alike two images are: PSNR, SSIM, LPIPS, image fidelity, saturation, and what changed behind a person.
 
 Images are `(b, 3, h, w)` in [0, 1]. Every function gives one number an image, so that pairs can be compared
 one by one and means come with intervals.
@@ -110,6 +110,36 @@ def background_change(
     outside = (dilate(mask, dilation) <= 0.5).to(images)
     change = (images - references).abs().mean(dim=1, keepdim=True) * outside
     return 255 * change.sum(dim=(1, 2, 3)) / outside.sum(dim=(1, 2, 3))
+
+
+def saturation_change(
+    images: Float[Tensor, "b 3 h w"], references: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b 1 h w"]
+) -> Float[Tensor, " b"]:
+    """How much more saturated images are than references inside a mask, `(b,)`; NaN where it is empty.
+
+    Saturation is the chroma, the largest less the smallest of a pixel's red, green and blue, in grey levels
+    of 0..255. HSV's saturation divides that by the largest, so that dark pixels, hair above all, count most.
+
+    Args:
+        images: Edited images, in [0, 1].
+        references: The images before.
+        mask: Where to look; pixels above 0.5 count.
+
+    Example:
+        >>> import torch
+        >>> grey, mask = torch.full((1, 3, 8, 8), 0.5), torch.ones(1, 1, 8, 8)
+        >>> red = grey.clone()
+        >>> red[:, 0] += 10 / 255
+        >>> saturation_change(red, grey, mask).round(decimals=3).item()
+        10.0
+    """
+    inside = (mask > 0.5).to(images)
+    change = (_chroma(images) - _chroma(references)) * inside
+    return 255 * change.sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3))
+
+
+def _chroma(images: Tensor) -> Tensor:
+    return images.amax(dim=1, keepdim=True) - images.amin(dim=1, keepdim=True)
 
 
 @cache

@@ -102,7 +102,11 @@ class PointEmbedding(ModelMixin, ConfigMixin):
         return identifier_maps(handle_points, target_points, identifiers, size)
 
     def forward(self, maps: Float[Tensor, "b c h w"]) -> dict[str, tuple[Tensor, Tensor]]:
-        """By the name of a layer, the embeddings of handles and of targets, each `(b, tokens, channels)`."""
+        """By the name of a layer, the embeddings of handles and of targets, each `(b, tokens, channels)`.
+
+        Without any points identifiers give embeddings of zero, and origins say that everything stays.
+        """
+        any_points = maps.flatten(1).any(dim=1)[:, None, None]  # origins are never zero
         if self.config.maps == "origins":
             maps = torch.cat(maps.chunk(2, dim=1))  # handles of all samples, then targets
         pyramid = [self.conv_in(maps)]
@@ -113,7 +117,7 @@ class PointEmbedding(ModelMixin, ConfigMixin):
         for name, (level, _) in self.config.layers.items():
             norm, projection = self.norms[_key(name)], self.projections[_key(name)]
             halves = pyramid[level].chunk(2, dim=2 if self.config.maps == "identifiers" else 0)
-            embeddings[name] = tuple(projection(norm(half)) for half in halves)
+            embeddings[name] = tuple(any_points * projection(norm(half)) for half in halves)
         return embeddings
 
 

@@ -91,14 +91,19 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         return latents, torch.cat([cells, masked], dim=1)
 
     def embed_points(self, requests: list[Request]) -> dict[str, tuple[Tensor, Tensor]]:
-        """E_hdl and E_tgt of each self-attention layer, `(b, tokens, channels)` (Sec. 4.2.3)."""
+        """E_hdl and E_tgt of each self-attention layer, `(2b, tokens, channels)` (Sec. 4.2.3).
+
+        First those of no points, for guidance.
+        """
         width, height = requests[0].fit.working_size
         drags = [request.working_drags for request in requests]
         handles, targets = (
             nn.utils.rnn.pad_sequence([torch.from_numpy(p).float() for p in points], True, torch.nan)
             for points in zip(*((one.handle_points, one.target_points) for one in drags), strict=True)
         )
-        maps = self.point_embedding.maps(handles, targets, (height, width))
+        nowhere = torch.full_like(handles, torch.nan)
+        both = torch.cat([nowhere, handles]), torch.cat([nowhere, targets])
+        maps = self.point_embedding.maps(*both, (height, width))
         return self.point_embedding(maps.to(self._execution_device, self.point_embedding.dtype))
 
     def embed_images(self, requests: list[Request]) -> dict[str, list[Tensor]] | None:
@@ -211,7 +216,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
     ) -> Tensor:
         """The guided prediction (Eq. 5), from rows without points and with them; at a weight of 1 from one.
 
-        To be called within `exchange_attention`, which gives points to the last rows only.
+        To be called within `exchange_attention`, which gives points to the last rows.
         """
         rows = 1 if weight == 1 else 2
         inputs = inputs.repeat(rows, 1, 1, 1).to(self.unet.dtype)

@@ -53,7 +53,7 @@ def tiny_instantdrag(variant: str) -> InstantDragPipeline:
 def tiny_lightningdrag() -> LightningDragPipeline:
     """LightningDrag with the shipped weights, in single precision."""
     single = {"torch_dtype": torch.float32}
-    unet = UNet2DConditionModel.from_pretrained(tiny_weights("inpainting"), **single)
+    unet = UNet2DConditionModel.from_pretrained(tiny_weights("lightning/unet"), **single)
     encoder = AppearanceEncoder.from_pretrained(tiny_weights("lightning/appearance_encoder"), **single)
     return LightningDragPipeline(
         autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **single),

@@ -24,7 +24,7 @@ class LightningNetwork(nn.Module):
         self.unet, self.appearance, self.points = unet, appearance, points
 
     def forward(
-        self, inputs: Tensor, timesteps: Tensor, prompts: Tensor, source: Tensor, maps: Tensor, shown: Tensor
+        self, inputs: Tensor, timesteps: Tensor, prompts: Tensor, source: Tensor, maps: Tensor
     ) -> Tensor:
         """Predict for the inputs `(b, 2c + 1, h, w)` of the inpainting U-Net.
 
@@ -34,11 +34,9 @@ class LightningNetwork(nn.Module):
             prompts: The null prompt of each sample.
             source: Latents of the photographs, `(b, c, h, w)`.
             maps: Point maps.
-            shown: 1 for samples that see their points, `(b, 1, 1)`.
         """
-        features, embeddings = self.appearance(source, prompts), self.points(maps)
-        embeddings = {name: (shown * a, shown * b) for name, (a, b) in embeddings.items()}
-        exchange = attend_to_reference(keys_and_values(self.unet, features), embeddings)
+        features = self.appearance(source, prompts)
+        exchange = attend_to_reference(keys_and_values(self.unet, features), self.points(maps))
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         with exchange_attention(self.unet, list(features), exchange):
             return self.unet(inputs, timesteps, prompts).sample.float()
@@ -93,12 +91,13 @@ class LightningTask(BackboneTask):
         *drags, identifiers = draw_points(
             batch["handle_points"], batch["target_points"], self.max_points, generator
         )
+        dropped = torch.rand(len(noisy), 1, 1, generator=generator).to(noisy) < self.drop_points
+        drags = [points.masked_fill(dropped, torch.nan) for points in drags]
         size = (CELL * noisy.shape[2], CELL * noisy.shape[3])
         maps = self.points.maps(*drags, size, identifiers)
-        shown = torch.rand(len(noisy), 1, 1, generator=generator).to(noisy) >= self.drop_points
         prompts = self.null_prompt.to(noisy.device)(len(noisy))
         inputs = torch.cat([noisy, inpainting_conditions(source, mask)], dim=1)
-        return self.networks["lightning"](inputs, timesteps, prompts, source, maps, shown)
+        return self.networks["lightning"](inputs, timesteps, prompts, source, maps)
 
     def validate(self) -> dict[str, float]:
         """The loss with points and without any; the difference is what the points tell."""

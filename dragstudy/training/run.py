@@ -37,7 +37,7 @@ DEFAULTS = {  # what the shipped weights were trained with
     "autoencoder": {"steps": 3600, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
     "backbone": {"steps": 700, "batch_size": 24, "validate_every": 100},
     "inpainting": {"steps": 1200, "batch_size": 24, "validate_every": 200},
-    "lightning": {"steps": 1650, "batch_size": 24, "validate_every": 150},
+    "lightning": {"steps": 1450, "batch_size": 24, "validate_every": 150},
     "flowgen": {
         "steps": 560,
         "batch_size": 8,

@@ -7,7 +7,14 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dragstudy import assets
-from dragstudy.metrics.fidelity import background_change, image_fidelity, lpips_distance, psnr, ssim
+from dragstudy.metrics.fidelity import (
+    background_change,
+    image_fidelity,
+    lpips_distance,
+    psnr,
+    saturation_change,
+    ssim,
+)
 from dragstudy.metrics.perceptual import lpips_model
 
 from ..tiny import picture
@@ -97,3 +104,21 @@ def test_background_change_counts_grey_levels_outside_the_dilated_mask():
 def test_background_change_is_unknown_without_background():
     image = torch.zeros(1, 3, 16, 16)
     assert background_change(image, image, torch.ones(1, 1, 16, 16)).isnan().all()
+
+
+def test_saturation_counts_the_chroma_inside_of_the_mask_alone():
+    before, mask = images(2), torch.zeros(2, 1, 48, 48)
+    mask[0, :, :24], mask[1, :, 24:] = 1, 1
+    grey = before.mean(dim=1, keepdim=True)
+    more = grey + 1.5 * (before - grey)  # the chroma times 1.5, not clipped
+    more[0, :, 24:] = 0.0  # outside of the first one's mask
+    chroma = 255 * (before.amax(dim=1) - before.amin(dim=1))
+    expected = 0.5 * torch.stack([chroma[0, :24].mean(), chroma[1, 24:].mean()])
+    assert_close(saturation_change(more, before, mask), expected, atol=1e-3, rtol=1e-4)
+    assert_close(saturation_change(before, more, mask), -expected, atol=1e-3, rtol=1e-4)
+
+
+def test_brightness_is_no_saturation_and_nothing_is_said_of_an_empty_mask():
+    before, mask = images(1) / 2, torch.ones(1, 1, 48, 48)
+    assert_close(saturation_change(before + 0.3, before, mask), torch.zeros(1), atol=1e-3, rtol=0)
+    assert saturation_change(before, before, 0 * mask).isnan().all()

@@ -99,7 +99,7 @@ def test_equation_4_by_hand():
     assert_close(found, torch.softmax(logits / 6**0.5, dim=-1) @ torch.cat([value, value_ref], dim=1))
 
 
-def test_only_the_last_rows_get_points(encoder):
+def test_rows_without_points_are_plain_reference_attention(encoder):
     """Two rows of one image: the first is plain reference attention, the second follows the points."""
     unet = tiny_inpainting()
     points = tiny_points(unet)
@@ -108,7 +108,9 @@ def test_only_the_last_rows_get_points(encoder):
     drags = torch.tensor([[[10.0, 20.0]]]), torch.tensor([[[40.0, 30.0]]])
     with torch.no_grad():
         references = keys_and_values(unet, encoder(latents(), PROMPT))
-        embeddings = points(points.maps(*drags, (64, 96)))
+        nowhere = torch.full_like(drags[0], torch.nan)
+        rows = (torch.cat([nowhere, one]) for one in drags)
+        embeddings = points(points.maps(*rows, (64, 96)))
         with exchange_attention(unet, layers, attend_to_reference(references, embeddings)):
             both = unet(inputs.repeat(2, 1, 1, 1), 500, PROMPT.repeat(2, 1, 1)).sample
             following = unet(inputs, 500, PROMPT).sample

@@ -130,6 +130,18 @@ def test_the_paper_s_embedding_is_zero_before_training():
     assert not any(half.any() for parts in embeddings.values() for half in parts)
 
 
+def test_without_points_identifiers_are_silent_and_origins_at_rest():
+    nowhere = torch.full((1, 2, 2), torch.nan)
+    for maps in ("identifiers", "origins"):
+        network = tiny_points(tiny_backbone(), maps)
+        for norm in network.norms.values():
+            torch.nn.init.normal_(norm.bias)  # as after training
+        embeddings = network(network.maps(nowhere, nowhere, SIZE))
+        assert any(half.any() for parts in embeddings.values() for half in parts) == (maps == "origins")
+        if maps == "origins":
+            assert all(torch.equal(handle, target) for handle, target in embeddings.values())
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_target_attends_to_its_handle_before_training(seed):
     """The logits of Eq. 4 that points alone give are largest at the handle's place."""

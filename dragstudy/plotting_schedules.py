@@ -1,0 +1,54 @@
+"""Figures of what changes from step to step of a sampling."""
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from dragstudy.guidance import GuidanceSchedule, ScheduleTime, guidance_weight, schedule_times
+from dragstudy.plotting import CYCLE, MAX_WIDTH, styled
+
+SCHEDULE_COLORS = dict(zip(get_args(GuidanceSchedule), CYCLE, strict=False))
+
+
+@styled
+def schedule_curves(
+    samplings: Mapping[str, Sequence[int]],
+    largest: float,
+    *,
+    num_train_timesteps: int = 1000,
+    title: str = "",
+) -> Figure:
+    r"""Show the guidance schedules over time, and what each step of some samplings gets of them.
+
+    The first panel has $\omega(\tau)$, sampling from left to right, $\tau$ from 1 to 0. Every other is a
+    sampling: dots where time is read off the timestep, rings where off the step.
+
+    Args:
+        samplings: Timesteps by the label of their panel.
+        largest: $\omega_\mathrm{max}$.
+        num_train_timesteps: That the timesteps are counted in.
+        title: The message.
+    """
+    count = 1 + len(samplings)
+    size = min(MAX_WIDTH, 3.6 * count), 3.1
+    fig, axes = plt.subplots(1, count, figsize=size, squeeze=False, sharey=True)
+    fig.suptitle(title)
+    for name, color in SCHEDULE_COLORS.items():
+        times = np.linspace(1, 0, 101)
+        weights = [guidance_weight(name, largest, time) for time in times]
+        axes[0, 0].plot(times, weights, color=color, label=name.replace("_", " "))
+        for ax, timesteps in zip(axes[0, 1:], samplings.values(), strict=True):
+            for reading in get_args(ScheduleTime):
+                known = schedule_times(timesteps, num_train_timesteps, reading)
+                weights = [guidance_weight(name, largest, time) for time in known]
+                look = {"markersize": 3} if reading == "timestep" else {"markersize": 6, "fillstyle": "none"}
+                ax.plot(range(1, len(known) + 1), weights, "o", color=color, **look)
+    axes[0, 0].set(xlim=(1, 0), xlabel=r"time $\tau$", ylabel=r"guidance scale $\omega$")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    for ax, label in zip(axes[0, 1:], samplings, strict=True):
+        ax.set(xlabel="step", title=label)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    return fig
