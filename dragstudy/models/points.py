@@ -101,6 +101,19 @@ class PointEmbedding(ModelMixin, ConfigMixin):
             identifiers = torch.arange(1, handle_points.shape[1] + 1).expand(handle_points.shape[:2])
         return identifier_maps(handle_points, target_points, identifiers, size)
 
+    def guidance_rows(
+        self,
+        handle_points: Float[Tensor, "b n 2"],
+        target_points: Float[Tensor, "b n 2"],
+        size: tuple[int, int],
+        identifiers: Int[Tensor, "b n"] | None = None,
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Embeddings of no points, then of the points, `(2b, tokens, channels)`; arguments as in `maps`."""
+        nowhere = torch.full_like(handle_points, torch.nan)
+        parts = ((nowhere, nowhere), (handle_points, target_points))
+        maps = torch.cat([self.maps(*points, size, identifiers) for points in parts])
+        return self(maps.to(self.device, self.dtype))
+
     def forward(self, maps: Float[Tensor, "b c h w"]) -> dict[str, tuple[Tensor, Tensor]]:
         """By the name of a layer, the embeddings of handles and of targets, each `(b, tokens, channels)`.
 

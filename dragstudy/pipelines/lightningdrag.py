@@ -101,10 +101,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
             nn.utils.rnn.pad_sequence([torch.from_numpy(p).float() for p in points], True, torch.nan)
             for points in zip(*((one.handle_points, one.target_points) for one in drags), strict=True)
         )
-        nowhere = torch.full_like(handles, torch.nan)
-        both = torch.cat([nowhere, handles]), torch.cat([nowhere, targets])
-        maps = self.point_embedding.maps(*both, (height, width))
-        return self.point_embedding(maps.to(self._execution_device, self.point_embedding.dtype))
+        return self.point_embedding.guidance_rows(handles, targets, (height, width))
 
     def embed_images(self, requests: list[Request]) -> dict[str, list[Tensor]] | None:
         """The image prompt, if an adapter for one was loaded; it is the same with and without points."""

@@ -134,10 +134,11 @@ class LightningDenoiser:
         source, mask = batch["source_latents"].float(), batch["mask"].float()
         drags = batch["handle_points"], batch["target_points"]
         *drags, identifiers = draw_points(*drags, self.max_points, generator)
-        maps = self.points.maps(*drags, (CELL * source.shape[2], CELL * source.shape[3]), identifiers)
+        size = (CELL * source.shape[2], CELL * source.shape[3])
+        embeddings = self.points.to(source.device).guidance_rows(*drags, size, identifiers)
         prompts = self.null_prompt.to(source.device)(len(source))
         features = self.appearance.to(source.device)(source, prompts)
-        return inpainting_conditions(source, mask), features, self.points.to(source.device)(maps)
+        return inpainting_conditions(source, mask), features, embeddings
 
     def predict(
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, prepared: Any, *, guided: bool
