@@ -40,20 +40,28 @@ LABEL_WIDTH = 0.9  # inches beside a sheet for the names of its rows
 
 @styled
 def image_sheet(
-    rows: Mapping[str, Sequence[AnyImage]], columns: Sequence[str], *, title: str = "", side: float = 2.0
+    rows: Mapping[str, Sequence[AnyImage]],
+    columns: Sequence[str],
+    *,
+    faces: Mapping[str, np.ndarray] | None = None,
+    title: str = "",
+    side: float = 2.0,
 ) -> Figure:
     """Show a table of images: a name beside each row, a name above each column.
 
     Args:
         rows: Images of one size by the name of their row.
         columns: What stands above each column.
+        faces: Landmarks by row; of its images the square around them is shown.
         title: The message.
         side: Width of an image in inches, at most; narrower where there are many columns.
     """
     fig, axes = _sheet(list(rows), len(columns), title, side, next(iter(rows.values()))[0])
-    for number, images in enumerate(rows.values()):
+    for number, (name, images) in enumerate(rows.items()):
         for ax, image, column in zip(axes[number], images, columns, strict=True):
             _show(ax, image, "" if number else column)
+            if faces and name in faces:
+                _zoom(ax, faces[name])
     return fig
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dragstudy.guidance import GuidanceSchedule, ScheduleTime, guidance_weight, schedule_times
-from dragstudy.plotting import CYCLE, MAX_WIDTH, styled
+from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, styled
 
 SCHEDULE_COLORS = dict(zip(get_args(GuidanceSchedule), CYCLE, strict=False))
 
@@ -51,4 +51,25 @@ def schedule_curves(
     for ax, label in zip(axes[0, 1:], samplings, strict=True):
         ax.set(xlabel="step", title=label)
         ax.xaxis.get_major_locator().set_params(integer=True)
+    return fig
+
+
+@styled
+def timestep_curves(
+    functions: Mapping[str, Mapping[int, float]], ylabel: str, *, title: str = "", longest: int = 1000
+) -> Figure:
+    """Show what is known at the timesteps of a few samplings, from noise at the left to the picture.
+
+    Args:
+        functions: By name, values by timestep.
+        ylabel: Label of the vertical axis.
+        title: The message.
+        longest: The noisiest timestep.
+    """
+    fig, ax = plt.subplots(figsize=(5.8, 3.0))
+    for name, values in functions.items():
+        look = {"color": METHOD_COLORS[name]} if name in METHOD_COLORS else {}
+        ax.plot(list(values), list(values.values()), "o-", markersize=3, label=name, **look)
+    ax.set(xlim=(longest, 0), ylim=(0, None), xlabel="timestep", ylabel=ylabel, title=title)
+    ax.legend()
     return fig

@@ -53,6 +53,13 @@ def test_a_sheet_is_no_wider_than_a_page(image):
     assert fig.get_figwidth() <= plotting_models.MAX_WIDTH + 1e-6
 
 
+def test_an_image_sheet_crops_the_rows_whose_faces_are_given(image):
+    corner = np.array([[2.0, 2.0], [8.0, 8.0]])
+    fig = plotting_models.image_sheet({"a": [image] * 2, "b": [image] * 2}, ["", ""], faces={"b": corner})
+    widths = [np.diff(ax.get_xlim()).item() for ax in fig.axes]
+    assert widths[0] == widths[1] == SIZE and widths[2] == widths[3] == 12
+
+
 def test_a_flow_sheet_draws_few_drags_as_arrows_and_many_as_lines(image, generator):
     points = torch.rand(40, 2, generator=generator).numpy() * 20
     drags = {"few": DragInstruction(points[:3], points[:3] + 4), "many": DragInstruction(points, points + 4)}

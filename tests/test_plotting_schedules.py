@@ -3,7 +3,8 @@
 import numpy as np
 
 from dragstudy.guidance import guidance_weight
-from dragstudy.plotting_schedules import SCHEDULE_COLORS, schedule_curves
+from dragstudy.plotting import METHOD_COLORS
+from dragstudy.plotting_schedules import SCHEDULE_COLORS, schedule_curves, timestep_curves
 
 TIMESTEPS = [999, 799, 299, 99]
 
@@ -24,3 +25,10 @@ def test_sampling_goes_from_left_to_right():
     (formulas,) = schedule_curves({}, 2.0).axes
     low, high = formulas.get_xlim()
     assert (low, high) == (1, 0)
+
+
+def test_what_is_known_by_timestep_is_drawn_there_in_the_colour_of_its_method():
+    values = {"lightningdrag": {999: 0.5, 499: 0.2}, "other": {901: 0.1}}
+    (ax,) = timestep_curves(values, "effect", title="message").axes
+    assert [list(line.get_xdata()) for line in ax.lines] == [[999, 499], [901]]
+    assert ax.lines[0].get_color() == METHOD_COLORS["lightningdrag"] and ax.get_xlim() == (1000, 0)

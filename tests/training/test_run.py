@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from dragstudy import cli
+from dragstudy.attention import self_attention_layers
 from dragstudy.data.pairs import ShardWriter
 from dragstudy.data.synthetic import synthetic_pair
 from dragstudy.models.flowdiffusion import flow_variant
 from dragstudy.models.flowgen import FlowGen
+from dragstudy.models.points import PointEmbedding
 from dragstudy.training import TRAINABLE, train
+from dragstudy.training.card import WEIGHTS
 
 from ..tiny import picture
 
@@ -23,8 +27,16 @@ FEW = {"steps": 2, "batch_size": 2, "warmup": 1}
 OWN = {
     "autoencoder": {"width": 8},
     "backbone": {},
+    "inpainting": {},
+    "lightning": {"widths": "[8, 8, 8, 8]"},
     "flowgen": {"num_downs": 4, "generator_updates": 2},
     "flowdiffusion": {"variant": "splat"},
+}
+NEEDS = {
+    "backbone": ["autoencoder"],
+    "inpainting": ["autoencoder", "backbone"],
+    "lightning": ["autoencoder", "backbone", "inpainting"],
+    "flowdiffusion": ["autoencoder", "backbone"],
 }
 
 
@@ -35,23 +47,26 @@ def pairs(tmp_path_factory) -> Path:
     with ShardWriter(folder) as writer:
         for k, split in enumerate(("train", "train", "val")):
             photo, chance = np.asarray(picture(128, 128, k)), torch.Generator().manual_seed(k)
-            writer.write(synthetic_pair(photo, f"photo-{k}", chance, split=split))
+            pair = synthetic_pair(photo, f"photo-{k}", chance, split=split)
+            drags = {
+                "handle_points": [[20.0, 30.0], [90.0, 64.0]],
+                "target_points": [[28.0, 30.0], [90.0, 60.5]],
+            }
+            writer.write(replace(pair, info=pair.info | drags))
     return folder
 
 
 def command(model: str, pairs: Path, runs: Path, **options) -> list[str]:
     given = FEW | OWN[model] | options
-    if model in ("backbone", "flowdiffusion"):
-        given["autoencoder"] = runs / "autoencoder"
-    if model == "flowdiffusion":
-        given["backbone"] = runs / "backbone"
+    for network in NEEDS.get(model, ()):
+        given[network] = runs / network
     flags = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     return ["train", model, "--data", str(pairs), "--out", str(runs / model), *flags]
 
 
 @pytest.fixture(scope="module")
 def runs(pairs, asset, tmp_path_factory) -> Path:
-    """A folder of the four models, trained one after another as the README says."""
+    """A folder of the models, trained one after another as the README says."""
     asset("lpips", "alexnet.ckpt")
     folder = tmp_path_factory.mktemp("runs")
     (folder / "pairs").symlink_to(pairs)
@@ -64,9 +79,11 @@ def runs(pairs, asset, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("model", TRAINABLE)
 def test_a_run_leaves_half_precision_weights_a_card_and_a_log(runs, model):
     out = runs / model
-    weights = load_file(out / "diffusion_pytorch_model.safetensors")
-    assert {value.dtype for value in weights.values()} == {torch.float16}
-    assert all(value.isfinite().all() for value in weights.values())
+    files = [path for path in out.rglob(WEIGHTS) if "checkpoint" not in str(path.relative_to(out))]
+    assert len(files) == (3 if model == "lightning" else 1)
+    for weights in map(load_file, files):
+        assert {value.dtype for value in weights.values()} == {torch.float16}
+        assert all(value.isfinite().all() for value in weights.values())
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2 and any(key.startswith("val_") for key in lines[-1])
     card = (out / "README.md").read_text()
@@ -80,6 +97,10 @@ def test_the_weights_are_those_of_the_models(runs):
     assert UNet2DConditionModel.from_pretrained(runs / "backbone").config.in_channels == 8
     assert flow_variant(UNet2DConditionModel.from_pretrained(runs / "flowdiffusion")) == "splat"
     assert FlowGen.from_pretrained(runs / "flowgen").config.num_downs == 4
+    points = PointEmbedding.from_pretrained(runs / "lightning" / "point_embedding")
+    assert points.config.maps == "origins" and list(points.config.widths) == [8, 8, 8, 8]
+    unet = UNet2DConditionModel.from_pretrained(runs / "lightning" / "unet")
+    assert unet.config.in_channels == 17 and set(points.config.layers) == set(self_attention_layers(unet))
 
 
 @pytest.mark.slow
