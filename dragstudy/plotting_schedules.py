@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from dragstudy.guidance import GuidanceSchedule, ScheduleTime, guidance_weight, schedule_times
 from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, styled
 
+MANY = 50  # more values than this are a line without dots
 SCHEDULE_COLORS = dict(zip(get_args(GuidanceSchedule), CYCLE, strict=False))
 
 
@@ -56,7 +57,7 @@ def schedule_curves(
 
 @styled
 def timestep_curves(
-    functions: Mapping[str, Mapping[int, float]], ylabel: str, *, title: str = "", longest: int = 1000
+    functions: Mapping[str, Mapping[int, float]], ylabel: str, *, title: str = "", cleanest: int = 0
 ) -> Figure:
     """Show what is known at the timesteps of a few samplings, from noise at the left to the picture.
 
@@ -64,12 +65,14 @@ def timestep_curves(
         functions: By name, values by timestep.
         ylabel: Label of the vertical axis.
         title: The message.
-        longest: The noisiest timestep.
+        cleanest: Where the picture's side of the axis ends; the other ends at 1000.
     """
     fig, ax = plt.subplots(figsize=(5.8, 3.0))
     for name, values in functions.items():
         look = {"color": METHOD_COLORS[name]} if name in METHOD_COLORS else {}
-        ax.plot(list(values), list(values.values()), "o-", markersize=3, label=name, **look)
-    ax.set(xlim=(longest, 0), ylim=(0, None), xlabel="timestep", ylabel=ylabel, title=title)
+        if len(values) <= MANY:
+            look |= {"marker": "o", "markersize": 3}
+        ax.plot(list(values), list(values.values()), label=name, **look)
+    ax.set(xlim=(1000, cleanest), ylim=(0, None), xlabel="timestep", ylabel=ylabel, title=title)
     ax.legend()
     return fig

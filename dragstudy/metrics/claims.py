@@ -51,7 +51,7 @@ def judge(
 
     Returns:
         A frame of one row a claim: `claim`, the `difference` it is about, the `sign` that the paper gives it,
-        its `mean`, `low` and `high` over `n` pairs, and the `verdict`.
+        its `mean`, `low` and `high` over `n` pairs, and the `verdict`: one pair decides nothing.
 
     Raises:
         ValueError: If the frame lacks a method of a claim.
@@ -66,7 +66,8 @@ def judge(
         difference = f"{claim.metric.replace('_', ' ')}: {claim.method} - {claim.baseline}"
         known = {"claim": claim.text, "difference": difference, "sign": "> 0" if claim.more else "< 0"}
         measured = {name: found[name] for name in ("mean", "low", "high", "n")}
-        rows.append(known | measured | {"verdict": verdict(found["low"], found["high"], more=claim.more)})
+        decided = verdict(found["low"], found["high"], more=claim.more) if found["n"] > 1 else "undecided"
+        rows.append(known | measured | {"verdict": decided})
     return pd.DataFrame(rows)
 
 

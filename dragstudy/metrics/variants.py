@@ -134,7 +134,7 @@ def variant_table(
     table = pd.concat([shares(frame, seed=seed), summarize(frame, metrics=metrics, seed=seed)])
     text = interval_table(table, _DIGITS).rename(columns={"landmark_distance": "landmark share"})
     text["faces found"] = frame.groupby("method")["landmark_distance"].count()
-    return text.fillna("")
+    return text.fillna("").replace("nan [nan, nan]", "")
 
 
 def typical_pairs(frame: pd.DataFrame, method: str, metric: str) -> dict[str, str]:

@@ -16,11 +16,18 @@ from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.backbone import NullPrompt
 from dragstudy.models.inpainting import inpainting_conditions
 from dragstudy.models.points import PointEmbedding
-from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, check_output_type
+from dragstudy.pipelines.base import (
+    DragPipeline,
+    DragPipelineOutput,
+    Request,
+    as_type,
+    check_output_type,
+)
 from dragstudy.pipelines.engineered import engineered
 from dragstudy.pipelines.few_steps import step_options
 from dragstudy.pipelines.latent import one_generator_each
 from dragstudy.pipelines.noise import apply_prior, editable
+from dragstudy.pipelines.zoom import find_window, zoom_in, zoom_out
 from dragstudy.priors import check_noise_prior
 
 
@@ -43,6 +50,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         mask_pixels: Whether the mask is applied to the picture before it is encoded, as Stable Diffusion's
             inpainting model and the authors' code want it, or to its latents, as in the paper.
         working_area: Pixels of the size the edit is made at; images of any shape are fitted to nearly it.
+        zoom: What calls do unless they say otherwise. Not in the paper; the tiny weights are used with it.
     """
 
     model_cpu_offload_seq = "autoencoder->image_encoder->appearance_encoder->point_embedding->unet"
@@ -61,6 +69,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         feature_extractor: Any = None,
         mask_pixels: bool = False,
         working_area: int = 256 * 256,
+        zoom: bool = False,
     ):
         super().__init__()
         self.register_modules(
@@ -73,7 +82,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
             image_encoder=image_encoder,
             feature_extractor=feature_extractor,
         )
-        self.register_to_config(mask_pixels=mask_pixels, working_area=working_area)
+        self.register_to_config(mask_pixels=mask_pixels, working_area=working_area, zoom=zoom)
 
     def prepare_conditions(self, requests: list[Request]) -> tuple[Tensor, Tensor]:
         """Latents of the photographs `(b, c, h, w)`, and the channels after the noise, `(b, c + 1, h, w)`.
@@ -127,6 +136,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         guidance_schedule: str = "inverse_square",
         schedule_time: str = "timestep",
         noise_prior: str = "source",
+        zoom: bool | None = None,
         num_inference_steps: int = 25,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
@@ -146,6 +156,8 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
             guidance_schedule: How it falls over time, see `dragstudy.guidance.guidance_weight`.
             schedule_time: What the schedule takes for time, see `dragstudy.guidance.schedule_times`.
             noise_prior: What the sampling starts from (Sec. 4.3.1), see `dragstudy.priors.noise_prior`.
+            zoom: Whether to edit, in place of the whole photograph, a window around mask and points as large
+                as the networks see, see `dragstudy.pipelines.zoom`; None asks the configuration.
             num_inference_steps: Steps of the sampler.
             generator: One generator, or one for each image of a batch.
             output_type: `"pil"`, `"np"` or `"pt"`.
@@ -169,6 +181,11 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
             )
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         one_generator_each(generator, len(requests))
+        photos = [request.image for request in requests]
+        windows = [(0, 0, *photo.size) for photo in photos]
+        if self.config.zoom if zoom is None else zoom:
+            windows = [find_window(request.drags) for request in requests]
+            requests = [zoom_in(*both) for both in zip(requests, windows, strict=True)]
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         times = schedule_times(
             self.scheduler.timesteps, self.scheduler.config.num_train_timesteps, schedule_time
@@ -206,7 +223,10 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         # 5. Back to the photograph
         edited = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu() / 2 + 0.5
         self.maybe_free_model_hooks()
-        return self.finish(requests, edited.clamp(0, 1), None, output_type, return_dict)
+        parts = self.finish(requests, edited.clamp(0, 1), None, "pil", True).images
+        images = [zoom_out(*one) for one in zip(photos, windows, parts, strict=True)]
+        images = [as_type(image, output_type) for image in images]
+        return DragPipelineOutput(images=images) if return_dict else (images, None)
 
     def denoise(
         self, inputs: Tensor, timestep: Tensor, prompts: Tensor, prompted: dict | None, weight: float

@@ -62,6 +62,7 @@ def tiny_lightningdrag() -> LightningDragPipeline:
         point_embedding=PointEmbedding.from_pretrained(tiny_weights("lightning/point_embedding"), **single),
         null_prompt=NullPrompt(),
         scheduler=make_inpainting_scheduler(),
+        zoom=True,
     )
 
 

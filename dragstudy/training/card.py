@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from dragstudy import assets
 from dragstudy.data.shards import MANIFEST, read_manifest
+from dragstudy.models.lora import LORA_FILE
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 HELD_OUT = "metrics.json"  # what was measured on held-out clips, see `add_held_out`
@@ -25,6 +26,8 @@ PURPOSE = {
     "lightning": "LightningDrag's three networks: U-Net, appearance encoder, point embedding.",
     "flowgen": "FlowGen: image and sparse drags to dense optical flow.",
     "flowdiffusion": "FlowDiffusion: denoises the edit's latents, given the source's and a dense flow.",
+    "flowdiffusion-lcm": "LoRA that lets FlowDiffusion sample in 1 to 8 steps, by consistency distillation.",
+    "lightning-lcm": "LoRA that lets LightningDrag sample in 1 to 8 steps, by consistency distillation.",
 }
 TAGS = {
     "autoencoder": ["autoencoder"],
@@ -33,8 +36,15 @@ TAGS = {
     "lightning": ["image-to-image"],
     "flowgen": ["optical-flow", "image-to-image"],
     "flowdiffusion": ["image-to-image"],
+    "flowdiffusion-lcm": ["lora", "image-to-image"],
+    "lightning-lcm": ["lora", "image-to-image"],
 }
 FROM_PRETRAINED = 'model = {name}.from_pretrained("data/weights/{title}")'
+USE_LCM = (
+    'pipe = dragstudy.load("METHOD")\n'
+    'options = use_lcm(pipe, "data/weights/{title}")\n'
+    "edited = pipe(image, handle_points, target_points, **options)"
+)
 USES = {
     "autoencoder": ("from diffusers import AutoencoderTiny", FROM_PRETRAINED),
     "backbone": ("from diffusers import UNet2DConditionModel", FROM_PRETRAINED),
@@ -42,6 +52,14 @@ USES = {
     "lightning": ("import dragstudy", 'pipe = dragstudy.load("lightningdrag")'),
     "flowgen": ("from dragstudy.models.flowgen import FlowGen", FROM_PRETRAINED),
     "flowdiffusion": ("from diffusers import UNet2DConditionModel", FROM_PRETRAINED),
+    "flowdiffusion-lcm": (
+        "import dragstudy\nfrom dragstudy.pipelines.few_steps import use_lcm",
+        USE_LCM.replace("METHOD", "instantdrag-splat"),
+    ),
+    "lightning-lcm": (
+        "import dragstudy\nfrom dragstudy.pipelines.few_steps import use_lcm",
+        USE_LCM.replace("METHOD", "lightningdrag"),
+    ),
 }
 WEAKNESSES = {
     "autoencoder": "Each 8 x 8 pixels, {values} numbers, become {channels}: hair, teeth, print and film "
@@ -56,6 +74,8 @@ WEAKNESSES = {
     "flowdiffusion": "What a motion uncovers is invented, from faces alone: the inside of a mouth, an ear, "
     "the wall behind a head. 99 % of its training pairs move by less than {motion}; beyond that, and with a "
     "flow that is wrong, faces smear. It paints no sharper than its autoencoder decodes.",
+    "flowdiffusion-lcm": "It has its teacher's weaknesses; fewer steps give smoother pictures.",
+    "lightning-lcm": "It has its teacher's weaknesses; fewer steps give smoother pictures.",
 }
 FACES, PHOTOS, CLIPS = "generated faces", "photographs under known motion", "clips"
 TEMPLATE = """---
@@ -120,7 +140,7 @@ def write_card(out: Path, model: str, data: Path, command: str, seed: int) -> Pa
             tags="\n".join(f"- {tag}" for tag in ["drag-editing", *TAGS[model]]),
             title=out.name,
             purpose=PURPOSE[model],
-            size=_size(sorted(out.glob(WEIGHTS)) or sorted(out.glob(f"*/{WEIGHTS}"))),
+            size=_size(_weights(out)),
             import_line=USES[model][0],
             use=USES[model][1].format(name=USES[model][0].split()[-1], title=out.name),
             weakness=WEAKNESSES[model].format(**facts),
@@ -167,6 +187,11 @@ def _held_out(values: Mapping[str, float | Mapping[str, float]]) -> str:
         else:
             rows.append(f"| {name} | {value:.4g} | | |")
     return HEADING + "\n".join(rows) + "\n"
+
+
+def _weights(out: Path) -> list[Path]:
+    """The network, the adapters, or the networks in folders of their own."""
+    return sorted([*out.glob(WEIGHTS), *out.glob(LORA_FILE)]) or sorted(out.glob(f"*/{WEIGHTS}"))
 
 
 def _size(files: Sequence[Path]) -> str:

@@ -22,6 +22,7 @@ from dragstudy.models.points import PointEmbedding, attention_levels
 from dragstudy.training.autoencoder import AutoencoderTask
 from dragstudy.training.backbone import BackboneTask
 from dragstudy.training.card import write_card
+from dragstudy.training.consistency import train_flowdiffusion_lcm, train_lightning_lcm
 from dragstudy.training.flowdiffusion import FlowDiffusionTask
 from dragstudy.training.flowgen import FlowGenTask
 from dragstudy.training.frames import FrameDataset
@@ -47,6 +48,8 @@ DEFAULTS = {  # what the shipped weights were trained with
         "validate_every": 50,
     },
     "flowdiffusion": {"steps": 1150, "batch_size": 24, "validate_every": 100},  # in two calls, see the cards
+    "flowdiffusion-lcm": {"steps": 800, "batch_size": 8, "learning_rate": 2e-4, "validate_every": 100},
+    "lightning-lcm": {"steps": 800, "batch_size": 8, "learning_rate": 2e-4, "validate_every": 100},
 }
 
 
@@ -231,6 +234,8 @@ TRAINABLE: dict[str, Callable[..., Path]] = {
     "lightning": train_lightning,
     "flowgen": train_flowgen,
     "flowdiffusion": train_flowdiffusion,
+    "flowdiffusion-lcm": train_flowdiffusion_lcm,
+    "lightning-lcm": train_lightning_lcm,
 }
 
 

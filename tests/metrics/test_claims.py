@@ -63,6 +63,8 @@ def test_pairs_that_lack_the_metric_in_either_do_not_count():
     values["high"][0] = values["low"][1] = float("nan")
     claim = Claim("higher", "high", "low", "lpips", more=True)
     assert judge(measured(**values), [claim])["n"].item() == 6
+    single = measured(**{name: numbers[:1] for name, numbers in drifting(1).items()})
+    assert judge(single, [claim])["verdict"].item() == "undecided"
     values["high"] = [float("nan")] * 8
     nothing = judge(measured(**values), [claim]).iloc[0]
     assert nothing["n"] == 0 and nothing["verdict"] == "undecided"

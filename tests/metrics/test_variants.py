@@ -102,6 +102,7 @@ def test_panels_and_table_say_what_was_summed_up():
     table = variant_table(frame, ["lpips"])
     assert table.loc["edit", "landmark share"] == "0.500 [0.500, 0.500]"
     assert table.loc["edit", "lpips"] == "0.050 [0.050, 0.050]"
+    assert table.loc["lost", "lpips"] == table.loc["do nothing", "landmark share"] == ""
     assert list(table["faces found"].loc[["edit", "lost"]]) == [4, 0]
 
 

@@ -21,6 +21,16 @@ class TestLightningDrag(PipelineContract):
         return tiny_lightningdrag()
 
 
+class TestLightningDragZoomed(PipelineContract):
+    has_flow = False
+
+    @classmethod
+    def make(cls):
+        pipe = tiny_lightningdrag("origins")
+        pipe.register_to_config(zoom=True)
+        return pipe
+
+
 @pytest.fixture(scope="module", params=["identifiers", "origins"])
 def pipe(request) -> LightningDragPipeline:
     torch.manual_seed(0)

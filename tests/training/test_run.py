@@ -17,6 +17,7 @@ from dragstudy.data.pairs import ShardWriter
 from dragstudy.data.synthetic import synthetic_pair
 from dragstudy.models.flowdiffusion import flow_variant
 from dragstudy.models.flowgen import FlowGen
+from dragstudy.models.lora import LORA_FILE
 from dragstudy.models.points import PointEmbedding
 from dragstudy.training import TRAINABLE, train
 from dragstudy.training.card import WEIGHTS
@@ -31,12 +32,16 @@ OWN = {
     "lightning": {"widths": "[8, 8, 8, 8]"},
     "flowgen": {"num_downs": 4, "generator_updates": 2},
     "flowdiffusion": {"variant": "splat"},
+    "flowdiffusion-lcm": {"rank": 2},
+    "lightning-lcm": {"rank": 2},
 }
 NEEDS = {
     "backbone": ["autoencoder"],
     "inpainting": ["autoencoder", "backbone"],
     "lightning": ["autoencoder", "backbone", "inpainting"],
     "flowdiffusion": ["autoencoder", "backbone"],
+    "flowdiffusion-lcm": ["autoencoder", "flowdiffusion"],
+    "lightning-lcm": ["autoencoder", "lightning"],
 }
 
 
@@ -79,7 +84,8 @@ def runs(pairs, asset, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("model", TRAINABLE)
 def test_a_run_leaves_half_precision_weights_a_card_and_a_log(runs, model):
     out = runs / model
-    files = [path for path in out.rglob(WEIGHTS) if "checkpoint" not in str(path.relative_to(out))]
+    name = LORA_FILE if model.endswith("-lcm") else WEIGHTS
+    files = [path for path in out.rglob(name) if "checkpoint" not in str(path.relative_to(out))]
     assert len(files) == (3 if model == "lightning" else 1)
     for weights in map(load_file, files):
         assert {value.dtype for value in weights.values()} == {torch.float16}
