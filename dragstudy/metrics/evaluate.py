@@ -46,6 +46,7 @@ __all__ = [
     "evaluate_methods",
     "face_region",
     "flow_drags",
+    "head_mask",
     "interval_table",
     "landmark_drags",
     "margins",
@@ -210,6 +211,23 @@ def face_region(landmarks: Any, size: tuple[int, int]) -> Tensor:
     """The convex hull of a face's landmarks `(68, 2)`, boolean `(h, w)` of a picture of `size` `(h, w)`."""
     hull = cv2.convexHull(np.asarray(landmarks).round().astype(np.int32))
     return torch.from_numpy(cv2.fillConvexPoly(np.zeros(size, np.uint8), hull, 1)) > 0
+
+
+def head_mask(item: Item, *, margin: float = 0.3) -> np.ndarray:
+    """What somebody who drags a face would free: it in both frames, and around it a part of its width.
+
+    Args:
+        item: Of a `PairDataset`, with both frames' landmarks.
+        margin: How far around, in widths of the first frame's face; 0.3 takes in ears and most of the hair.
+
+    Returns:
+        `(h, w)` uint8, 1 = may change.
+    """
+    size = tuple(item["source"].shape[-2:])
+    faces = [face_region(item[name], size) for name in ("landmarks", "target_landmarks")]
+    side = 2 * round(margin * float(np.ptp(np.asarray(item["landmarks"])[:, 0]))) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return cv2.dilate((faces[0] | faces[1]).numpy().astype(np.uint8), disc)
 
 
 def _edit(edit: Edit, item: Item, points: Drags, generator: torch.Generator, options: dict) -> Tensor:

@@ -24,6 +24,7 @@ from dragstudy.metrics.evaluate import (
     evaluate_edits,
     evaluate_methods,
     face_region,
+    head_mask,
     interval_table,
     landmark_drags,
     margins,
@@ -186,6 +187,20 @@ def test_the_dragged_share_is_measured_along_the_drag():
     aside = 3 * np.array([-step[1], step[0]]) / length
     assert found(step + aside) == pytest.approx((1, 3))
     assert all(np.isnan(dragged_share(image, item, "nose", lambda frame: None)))
+
+
+def test_a_head_mask_holds_both_faces_and_grows_with_its_margin():
+    item = pair_batch(1, size=128)
+    item = {name: value[0] for name, value in item.items()}
+    item["landmarks"] = 40 + 20 * torch.rand(68, 2, generator=torch.Generator().manual_seed(0))
+    item["target_landmarks"] = item["landmarks"] + torch.tensor([30.0, 0.0])
+    narrow, wide = (head_mask(item, margin=margin) for margin in (0.0, 0.5))
+    for name in ("landmarks", "target_landmarks"):
+        assert (narrow[face_region(item[name], (128, 128)).numpy()] == 1).all()
+    assert narrow.dtype == np.uint8 and narrow.sum() < wide.sum() and (wide >= narrow).all()
+    rows, columns = wide.nonzero()
+    face = item["landmarks"][:, 0]
+    assert columns.min() == pytest.approx(float(face.min() - (face.max() - face.min()) / 2), abs=2)
 
 
 def test_the_face_region_is_inside_its_landmarks():
