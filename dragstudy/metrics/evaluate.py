@@ -213,12 +213,12 @@ def face_region(landmarks: Any, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(cv2.fillConvexPoly(np.zeros(size, np.uint8), hull, 1)) > 0
 
 
-def head_mask(item: Item, *, margin: float = 0.3) -> np.ndarray:
+def head_mask(item: Item, *, margin: float = 0.15) -> np.ndarray:
     """What somebody who drags a face would free: it in both frames, and around it a part of its width.
 
     Args:
         item: Of a `PairDataset`, with both frames' landmarks.
-        margin: How far around, in widths of the first frame's face; 0.3 takes in ears and most of the hair.
+        margin: How far around, in widths of the first frame's face; 0.3 takes in most of the hair, too.
 
     Returns:
         `(h, w)` uint8, 1 = may change.

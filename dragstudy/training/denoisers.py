@@ -147,6 +147,7 @@ class LightningDenoiser:
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, prepared: Any, *, guided: bool
     ) -> Tensor:
         conditions, features, embeddings = prepared
+        guided = guided and self.scale != 1
         rows = 2 if guided else 1  # without points, with them
         exchange = attend_to_reference(keys_and_values(network, features), embeddings)
         inputs = torch.cat([noisy, conditions], dim=1).repeat(rows, 1, 1, 1)

@@ -48,8 +48,8 @@ DEFAULTS = {  # what the shipped weights were trained with
         "validate_every": 50,
     },
     "flowdiffusion": {"steps": 1150, "batch_size": 24, "validate_every": 100},  # in two calls, see the cards
-    "flowdiffusion-lcm": {"steps": 800, "batch_size": 8, "learning_rate": 2e-4, "validate_every": 100},
-    "lightning-lcm": {"steps": 800, "batch_size": 8, "learning_rate": 2e-4, "validate_every": 100},
+    "flowdiffusion-lcm": {"steps": 400, "batch_size": 8, "learning_rate": 2e-4, "validate_every": 100},
+    "lightning-lcm": {"steps": 400, "batch_size": 8, "learning_rate": 2e-4, "validate_every": 100},
 }
 
 
