@@ -213,21 +213,28 @@ def face_region(landmarks: Any, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(cv2.fillConvexPoly(np.zeros(size, np.uint8), hull, 1)) > 0
 
 
-def head_mask(item: Item, *, margin: float = 0.15) -> np.ndarray:
-    """What somebody who drags a face would free: it in both frames, and around it a part of its width.
+def head_mask(item: Item, *, margin: float = 0.08) -> np.ndarray:
+    """What somebody who drags a face would free: the head of both frames, and a rim around it.
+
+    dlib's landmarks end at the brows; forehead and hair are taken to reach as far above them again as 0.6 of
+    the way from the chin to them.
 
     Args:
         item: Of a `PairDataset`, with both frames' landmarks.
-        margin: How far around, in widths of the first frame's face; 0.3 takes in most of the hair, too.
+        margin: Of the rim, in widths of the first frame's face.
 
     Returns:
         `(h, w)` uint8, 1 = may change.
     """
     size = tuple(item["source"].shape[-2:])
-    faces = [face_region(item[name], size) for name in ("landmarks", "target_landmarks")]
+    heads = []
+    for name in ("landmarks", "target_landmarks"):
+        points = np.asarray(item[name], np.float64)
+        brows, chin = points[17:27], points[8]
+        heads.append(face_region(np.concatenate([points, brows + 0.6 * (brows.mean(axis=0) - chin)]), size))
     side = 2 * round(margin * float(np.ptp(np.asarray(item["landmarks"])[:, 0]))) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return cv2.dilate((faces[0] | faces[1]).numpy().astype(np.uint8), disc)
+    return cv2.dilate((heads[0] | heads[1]).numpy().astype(np.uint8), disc)
 
 
 def _edit(edit: Edit, item: Item, points: Drags, generator: torch.Generator, options: dict) -> Tensor:
