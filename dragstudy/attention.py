@@ -105,6 +105,8 @@ def attend_to_reference(
             part.to(query).repeat(len(query) // len(part), 1, 1) for part in references[layer]
         )
         if embeddings is not None:
+            if (rows := len(embeddings[layer][0])) < len(query):
+                raise ValueError(f"embeddings must have the batch's {len(query)} rows or more, got {rows}")
             handle, target = (part.to(query)[-len(query) :] for part in embeddings[layer])
             query, key, key_ref = query + target, key + target, key_ref + handle
         return query, torch.cat([key, key_ref], dim=1), torch.cat([value, value_ref], dim=1)

@@ -82,6 +82,7 @@ def keys_and_values(
     found = {}
     for name, feature in features.items():
         layer = unet.get_submodule(name)
+        feature = feature.to(unet.dtype)
         found[name] = (layer.to_k(feature), layer.to_v(feature))
     return found
 

@@ -97,8 +97,8 @@ def make_scheduler(prediction_type: str = "v_prediction") -> DPMSolverMultistepS
 def make_inpainting_scheduler(prediction_type: str = "v_prediction") -> DDIMScheduler:
     """DDIM on Stable Diffusion's own noise schedule, for LightningDrag.
 
-    Its noisiest timestep keeps 0.068 of the picture, whence its noise priors; from the first of the trailing
-    timesteps on, which is that one.
+    Its noisiest timestep, the first of the trailing ones, keeps 0.068 of the picture: hence noise priors.
+    The last step ends at clean latents, and not at timestep 0, whose noise nothing would take away.
     """
     return DDIMScheduler(
         beta_start=0.00085,
@@ -106,7 +106,7 @@ def make_inpainting_scheduler(prediction_type: str = "v_prediction") -> DDIMSche
         beta_schedule="scaled_linear",
         prediction_type=prediction_type,
         timestep_spacing="trailing",
-        set_alpha_to_one=False,
+        set_alpha_to_one=True,
         clip_sample=False,
     )
 

@@ -93,6 +93,22 @@ class DragPipeline(DiffusionPipeline):
             )
         return requests, True
 
+    def check_sampling(self, num_inference_steps: int, tensor_inputs: Sequence[str]) -> None:
+        """Refuse a number of steps or names of the callback's tensors that cannot be used.
+
+        Raises:
+            ValueError: The sentence says what was given and what is allowed.
+        """
+        if not isinstance(num_inference_steps, int | np.integer) or num_inference_steps < 1:
+            raise ValueError(
+                f"num_inference_steps must be a whole number and at least 1, got {num_inference_steps}"
+            )
+        if unknown := set(tensor_inputs) - set(self._callback_tensor_inputs):
+            raise ValueError(
+                f"callback_on_step_end_tensor_inputs must be of {', '.join(self._callback_tensor_inputs)}, "
+                f"got {', '.join(sorted(unknown))}"
+            )
+
     def fit_flow(self, flow: Tensor, requests: Sequence[Request]) -> Tensor:
         """Bring a flow that was given, in pixels of its own grid, to the working size: `(b, 2, h, w)`.
 

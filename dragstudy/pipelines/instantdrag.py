@@ -225,13 +225,7 @@ class InstantDragPipeline(DragPipeline):
         rows = guidance_rows(guidance_form)
         if any(row[2] for row in rows) and prompt_embeds is None:
             raise ValueError("guidance_form 'image_flow_text' needs prompt_embeds, got None")
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
-        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
-            raise ValueError(
-                f"callback_on_step_end_tensor_inputs must be of {', '.join(self._callback_tensor_inputs)}, "
-                f"got {', '.join(sorted(unknown))}"
-            )
+        self.check_sampling(num_inference_steps, callback_on_step_end_tensor_inputs)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         if isinstance(generator, list) and len(generator) != len(requests):
             raise ValueError(

@@ -10,7 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from dragstudy.attention import attend_to_reference, exchange_attention
-from dragstudy.guidance import guidance_weight, schedule_times
+from dragstudy.guidance import GuidanceSchedule, ScheduleTime, guidance_weight, schedule_times
 from dragstudy.models.appearance import AppearanceEncoder, keys_and_values
 from dragstudy.models.autoencoder import decode, encode
 from dragstudy.models.backbone import NullPrompt
@@ -28,7 +28,7 @@ from dragstudy.pipelines.few_steps import step_options
 from dragstudy.pipelines.latent import one_generator_each
 from dragstudy.pipelines.noise import apply_prior, editable
 from dragstudy.pipelines.zoom import find_window, zoom_in, zoom_out
-from dragstudy.priors import check_noise_prior
+from dragstudy.priors import NoisePrior, check_noise_prior
 
 
 class LightningDragPipeline(DragPipeline, IPAdapterMixin):
@@ -53,7 +53,8 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         zoom: What calls do unless they say otherwise. Not in the paper; the tiny weights are used with it.
     """
 
-    model_cpu_offload_seq = "autoencoder->image_encoder->appearance_encoder->point_embedding->unet"
+    model_cpu_offload_seq = "autoencoder->image_encoder->appearance_encoder->point_embedding"
+    _exclude_from_cpu_offload = ["unet"]  # its projections are used before it is called as a whole
     _optional_components = ["image_encoder", "feature_extractor"]
     _callback_tensor_inputs = ["latents"]
 
@@ -93,10 +94,10 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         masks = torch.stack([editable(request) for request in requests])
         place = {"device": self._execution_device, "dtype": self.autoencoder.dtype}
         latents = encode(self.autoencoder, images.to(**place)).float()
-        cells = nn.functional.adaptive_max_pool2d(masks, latents.shape[-2:]).to(latents)
+        cells = (nn.functional.adaptive_max_pool2d(masks, latents.shape[-2:]) > 0).to(latents)
         if not self.config.mask_pixels:
             return latents, inpainting_conditions(latents, cells)
-        masked = encode(self.autoencoder, (images * (masks < 0.5)).to(**place)).float()
+        masked = encode(self.autoencoder, (images * (masks == 0)).to(**place)).float()
         return latents, torch.cat([cells, masked], dim=1)
 
     def embed_points(self, requests: list[Request]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -133,9 +134,9 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         mask: Any = None,
         *,
         point_guidance_scale: float = 3.0,
-        guidance_schedule: str = "inverse_square",
-        schedule_time: str = "timestep",
-        noise_prior: str = "source",
+        guidance_schedule: GuidanceSchedule = "inverse_square",
+        schedule_time: ScheduleTime = "timestep",
+        noise_prior: NoisePrior = "source",
         zoom: bool | None = None,
         num_inference_steps: int = 25,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -172,13 +173,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         # 1. Check the request
         check_output_type(output_type)
         check_noise_prior(noise_prior)
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
-        if unknown := set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs):
-            raise ValueError(
-                f"callback_on_step_end_tensor_inputs must be of {', '.join(self._callback_tensor_inputs)}, "
-                f"got {', '.join(sorted(unknown))}"
-            )
+        self.check_sampling(num_inference_steps, callback_on_step_end_tensor_inputs)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
         one_generator_each(generator, len(requests))
         photos = [request.image for request in requests]
@@ -196,7 +191,8 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
         # 2. What does not change from step to step
         source, conditions = self.prepare_conditions(requests)
         prompts = self.null_prompt(len(requests)).to(source.device, self.unet.dtype)
-        features = self.appearance_encoder(source.to(self.appearance_encoder.dtype), prompts)
+        own = self.appearance_encoder.dtype
+        features = self.appearance_encoder(source.to(own), prompts.to(own))
         exchange = attend_to_reference(keys_and_values(self.unet, features), self.embed_points(requests))
         prompted = self.embed_images(requests)
 

@@ -48,6 +48,9 @@ def clean_and_noise(
     a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     if scheduler.config.prediction_type == "epsilon":
         return (noisy - s * predicted) / a, predicted
+    if scheduler.config.prediction_type != "v_prediction":
+        kind = scheduler.config.prediction_type
+        raise ValueError(f"the prediction type must be 'epsilon' or 'v_prediction', got {kind!r}")
     return a * noisy - s * predicted, s * noisy + a * predicted
 
 
