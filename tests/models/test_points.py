@@ -48,10 +48,10 @@ def test_identifiers_stand_at_their_pixels():
     assert maps.amax() == 7
 
 
-@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("count", [2, 20])
 def test_the_order_of_pairs_with_their_identifiers_changes_nothing(count):
     handles, targets = random_drags(count)
-    handles[:, 1:4] = handles[:, :1]  # points that meet as well
+    handles[:, 1:4] = handles[:, :1].clone()  # points that meet as well
     identifiers = 1 + torch.randperm(count, generator=torch.Generator().manual_seed(1))[None]
     order = torch.randperm(count, generator=torch.Generator().manual_seed(2))
     for maps, again in (
@@ -62,6 +62,13 @@ def test_the_order_of_pairs_with_their_identifiers_changes_nothing(count):
         (origin_maps(handles, targets, SIZE), origin_maps(handles[:, order], targets[:, order], SIZE)),
     ):
         assert_close(again, maps, atol=1e-5, rtol=1e-5)
+    network = tiny_points(tiny_backbone())
+    shown = network(network.maps(handles, targets, SIZE, identifiers))
+    swapped = network.maps(handles[:, order], targets[:, order], SIZE, identifiers[:, order])
+    for name, parts in network(swapped).items():
+        assert_close(parts, shown[name])
+    other = network(network.maps(handles, targets, SIZE, identifiers.roll(1, dims=1)))
+    assert any((a - b).abs().max() > 1e-4 for n in other for a, b in zip(other[n], shown[n], strict=True))
 
 
 @pytest.mark.parametrize("maps", ["identifiers", "origins"])
@@ -95,7 +102,7 @@ def test_an_anchor_holds_the_place_that_another_drag_would_move():
 
 
 @pytest.mark.parametrize("maps", ["identifiers", "origins"])
-@pytest.mark.parametrize("size", [(64, 64), (64, 192), (128, 64)])
+@pytest.mark.parametrize("size", [(64, 64), (64, 192), (128, 64), (72, 88)])
 def test_the_embeddings_have_the_attention_layers_shapes(maps, size):
     unet = tiny_backbone()
     network = tiny_points(unet, maps)

@@ -221,8 +221,9 @@ def test_an_unknown_schedule_or_reading_is_refused(pipe):
         edit(pipe, schedule_time="sigma")
 
 
-def test_the_command_line_can_set_schedules_and_priors():
-    known = settable_arguments("instantdrag")
+@pytest.mark.parametrize("method", ["instantdrag", "lightningdrag"])
+def test_the_command_line_can_set_schedules_and_priors(method):
+    known = settable_arguments(method)
     for name, choices in (("guidance_schedule", GuidanceSchedule), ("noise_prior", NoisePrior)):
         for choice in get_args(choices):
             assert check_options(read_pairs([f"{name}={choice}"]), known, "no") == {name: choice}

@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import LCMScheduler
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+import dragstudy
+from dragstudy.attention import self_attention_layers
+from dragstudy.guidance import guidance_weight
+from dragstudy.models.lora import add_lora
 from dragstudy.pipelines import LightningDragPipeline
+from dragstudy.pipelines.few_steps import use_lcm
+from dragstudy.pipelines.weights import WEIGHTS
+from dragstudy.training.consistency import save_lcm_lora
 
 from ..tiny import picture, tiny_lightningdrag
 from .contract import PipelineContract, pixels, seeded
@@ -138,12 +144,83 @@ def test_masked_pixels_and_masked_latents_differ_inside_the_mask_s_edge_only():
     assert not latents[:, 1:, 3:5, 3:5].any() and masked[:, 1:, 3:5, 3:5].any()
 
 
-def test_few_step_sampling_uses_the_generator():
+def test_few_step_weights_sample_in_one_row_with_the_generator(tmp_path):
+    torch.manual_seed(0)
+    pipe, trained = tiny_lightningdrag(), tiny_lightningdrag()
+    trained.unet.load_state_dict(pipe.unet.state_dict())
+    add_lora(trained.unet, rank=2, generator=seeded())
+    save_lcm_lora(trained.unet, tmp_path, 8, {"point_guidance_scale": 1.0})
+    options = use_lcm(pipe, tmp_path)
+    rows, steps = [], []
+    hook = pipe.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    first = edit(pipe, **options, callback_on_step_end=lambda p, i, t, _: steps.append(int(t)) or {})
+    hook.remove()
+    assert rows == [1] * 4 and steps == sorted(steps, reverse=True) and len(set(steps)) == 4
+    again, other = (edit(pipe, generator=seeded(seed), **options) for seed in (0, 1))
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+@pytest.mark.parametrize("reading", ["timestep", "step"])
+def test_each_step_is_guided_by_the_schedule_at_its_time(pipe, reading, monkeypatch):
+    weights, plain = [], pipe.denoise
+
+    def spy(inputs, timestep, prompts, prompted, weight):
+        weights.append(weight)
+        return plain(inputs, timestep, prompts, prompted, weight)
+
+    monkeypatch.setattr(pipe, "denoise", spy)
+    edit(
+        pipe,
+        num_inference_steps=5,
+        point_guidance_scale=4.0,
+        guidance_schedule="linear",
+        schedule_time=reading,
+    )
+    times = [1, 0.8, 0.6, 0.4, 0.2] if reading == "step" else [0.999, 0.799, 0.599, 0.399, 0.199]
+    assert weights == pytest.approx([guidance_weight("linear", 4.0, time) for time in times])
+
+
+@pytest.mark.parametrize("maps", ["identifiers", "origins"])
+def test_half_precision_networks_are_fed_half_precision(maps):
+    torch.manual_seed(0)
+    pipe = tiny_lightningdrag(maps)
+    full = edit(pipe)
+    pipe.appearance_encoder.to(torch.bfloat16)
+    assert edit(pipe).size == full.size  # of two precisions
+    half = edit(pipe.to(torch.bfloat16))
+    assert np.abs(pixels(half) - pixels(full)).mean() < 8
+
+
+def test_a_latent_is_free_or_not():
+    """Where the rim of a mask falls into a latent's pixels the whole latent may change."""
     torch.manual_seed(0)
     pipe = tiny_lightningdrag()
-    pipe.register_modules(scheduler=LCMScheduler.from_config(pipe.scheduler.config))
-    first, again, other = (edit(pipe, generator=seeded(seed), num_inference_steps=4) for seed in (0, 0, 1))
-    assert first.tobytes() == again.tobytes() != other.tobytes()
+    y, x = np.mgrid[:150, :200]
+    disc = ((x - 90) ** 2 + (y - 70) ** 2 < 40**2).astype(float)
+    requests, _ = pipe.check_inputs(picture(200, 150), [[90, 70]], [[99, 70]], disc, 64 * 64)
+    latents, conditions = pipe.prepare_conditions(requests)
+    assert set(conditions[:, 0].unique().tolist()) == {0.0, 1.0}
+    free = conditions[:, :1].expand_as(latents) == 1
+    assert not conditions[:, 1:][free].any() and torch.equal(conditions[:, 1:][~free], latents[~free])
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5])
+def test_steps_must_be_a_positive_whole_number(pipe, steps):
+    with pytest.raises(ValueError, match="whole number and at least 1"):
+        edit(pipe, num_inference_steps=steps)
+
+
+def test_the_shipped_weights_fit_together_and_edit():
+    pipe = dragstudy.load("lightningdrag")
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.config.zoom
+    assert set(pipe.point_embedding.config.layers) == set(self_attention_layers(pipe.unet))
+    mask = np.zeros((96, 128))
+    mask[30:70, 40:90] = 1
+    image = picture(128, 96)
+    for options in ({"num_inference_steps": 4}, use_lcm(pipe, WEIGHTS / "lightning-lcm")):
+        change = pixels(edit(pipe, image, [[60, 50]], [[70, 50]], mask, **options)) - pixels(image)
+        assert change[mask == 1].any() and not change[mask == 0].any()
 
 
 def test_an_image_adapter_conditions_the_edit():

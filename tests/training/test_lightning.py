@@ -1,4 +1,4 @@
-"""LightningDrag's two networks learn, the inpainting U-Net does not, and points are drawn at random."""
+"""LightningDrag's networks learn, the inpainting U-Net if it is told to, and points are drawn at random."""
 
 import pytest
 import torch
@@ -46,6 +46,14 @@ def test_both_networks_learn_and_the_unet_does_not():
     for part in (conditioner.appearance, conditioner.points):
         assert any(p.grad is not None and p.grad.any() for p in part.parameters())
     assert all(p.grad is None and not p.requires_grad for p in conditioner.unet.parameters())
+
+
+def test_the_unet_learns_along_if_it_is_told_to():
+    task = make_task(train_unet=True)
+    task.loss(batch(), seeded()).backward()
+    unet = task.networks["lightning"].unet
+    assert all(p.requires_grad for p in unet.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in unet.parameters())
 
 
 def test_a_few_steps_lower_the_loss():
