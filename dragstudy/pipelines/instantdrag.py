@@ -30,6 +30,7 @@ from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request, 
 from dragstudy.pipelines.detail import check_detail
 from dragstudy.pipelines.engineered import engineered
 from dragstudy.pipelines.few_steps import step_options
+from dragstudy.pipelines.latent import one_generator_each
 from dragstudy.pipelines.noise import apply_prior
 from dragstudy.priors import NoisePrior, check_noise_prior
 from dragstudy.sparse import sparse_flow
@@ -227,10 +228,7 @@ class InstantDragPipeline(DragPipeline):
             raise ValueError("guidance_form 'image_flow_text' needs prompt_embeds, got None")
         self.check_sampling(num_inference_steps, callback_on_step_end_tensor_inputs)
         requests, _ = self.check_inputs(image, handle_points, target_points, mask, self.config.working_area)
-        if isinstance(generator, list) and len(generator) != len(requests):
-            raise ValueError(
-                f"a list of generators needs one for each of {len(requests)} images, got {len(generator)}"
-            )
+        one_generator_each(generator, len(requests))
         scales = {"image": image_guidance_scale, "text": text_guidance_scale}
         scales["flow"] = guidance_weight(guidance_schedule, flow_guidance_scale, time=1)
         if all(scales[name] == 1 for name in ("image", "flow")) and guidance_form == "image_flow":

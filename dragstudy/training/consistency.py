@@ -31,6 +31,7 @@ from dragstudy.training.denoisers import Denoiser, FlowDiffusionDenoiser, Lightn
 from dragstudy.training.latents import cached_latents
 from dragstudy.training.lightning_latents import cached_lightning_latents
 from dragstudy.training.loop import LoopSettings, train_loop
+from dragstudy.training.subsets import collate, first
 
 SAMPLED = 8  # validation items that are sampled
 TEACHER_STEPS = 20
@@ -258,14 +259,12 @@ def _distil(
     rank: int,
     scales: dict[str, float],
 ) -> Path:
-    from dragstudy.training.run import _collate, _first  # which has the functions above in its table
-
     frozen, unet = (
         UNet2DConditionModel.from_pretrained(teacher, torch_dtype=torch.float32) for _ in range(2)
     )
     add_lora(unet, rank=rank, generator=torch.Generator().manual_seed(settings.seed))
-    task = ConsistencyTask(unet, frozen, denoiser, scheduler, validation=_collate(validation))
-    train_loop(task, _first(latents, limit), settings)
+    task = ConsistencyTask(unet, frozen, denoiser, scheduler, validation=collate(validation))
+    train_loop(task, first(latents, limit), settings)
     return save_lcm_lora(unet, settings.out, scheduler.config.original_inference_steps, scales)
 
 

@@ -23,7 +23,8 @@ from dragstudy.training.flowdiffusion import FlowDiffusionTask
 from dragstudy.training.flowgen import FlowGenTask
 from dragstudy.training.latents import LatentPairs, cached_latents
 from dragstudy.training.loop import LoopSettings, train_loop
-from dragstudy.training.run import _collate, _save
+from dragstudy.training.run import _save
+from dragstudy.training.subsets import collate
 
 RECORD = "finetuned.json"
 FLOWGEN_SHARE = 0.35  # of a time budget
@@ -230,7 +231,7 @@ def flowgen_task(
         raise ValueError(
             f"this FlowGen needs sides in multiples of {multiple}, got {width} x {height}: set crop=centre"
         )
-    validation = None if later is None else _collate(later)
+    validation = None if later is None else collate(later)
     return FlowGenTask(pipe.flowgen, None, sampler=settings.sampler, validation=validation)
 
 
@@ -243,7 +244,7 @@ def unet_task(
     latents = _as_conditioned(pipe, cached_latents(pairs, pipe.autoencoder, seed=settings.seed))
     validation = None
     if later is not None:
-        validation = _collate(_as_conditioned(pipe, cached_latents(later, pipe.autoencoder, augmented=False)))
+        validation = collate(_as_conditioned(pipe, cached_latents(later, pipe.autoencoder, augmented=False)))
     parts, scale = (pipe.unet, pipe.null_prompt, pipe.scheduler), pipe.config.flow_scale
     return FlowDiffusionTask(*parts, flow_scale=scale, validation=validation), latents
 

@@ -1,6 +1,7 @@
 """Train LightningDrag: an appearance encoder and a point embedding learn to instruct an inpainting U-Net.
 
-LightningDrag, Sec. 5.1: the inpainting U-Net is frozen, both others learn from the denoising loss.
+LightningDrag, Sec. 5.1: the inpainting U-Net is frozen, both others learn from the denoising loss. The tiny
+weights train it along (`train_unet`).
 """
 
 import torch

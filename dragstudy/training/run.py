@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, ModelMixin, UNet2DConditionModel
-from torch.utils.data import Dataset, default_collate
 
 from dragstudy.data.pairs import PairDataset
 from dragstudy.data.recipes import LIGHTNING
@@ -31,8 +30,8 @@ from dragstudy.training.latents import cached_latents
 from dragstudy.training.lightning import LightningTask
 from dragstudy.training.lightning_latents import cached_lightning_latents
 from dragstudy.training.loop import LoopSettings, train_loop
+from dragstudy.training.subsets import collate, first
 
-VALIDATION_ITEMS = 32
 SHARED = {"mixed_precision": "bf16", "learning_rate": 8e-4}
 DEFAULTS = {  # what the shipped weights were trained with
     "autoencoder": {"steps": 3600, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
@@ -98,18 +97,18 @@ def train_autoencoder(
 ):
     """Train the autoencoder on the frames of all pairs, then choose the scale of its latents."""
     frames, validation = FrameDataset(data, "train"), FrameDataset(data, "val")
-    images = _collate(validation)["image"]
+    images = collate(validation)["image"]
     autoencoder = make_autoencoder(latent_channels, width)
-    train_loop(AutoencoderTask(autoencoder, validation=images), _first(frames, limit), settings)
-    set_latent_scale(autoencoder.float().cpu(), 2 * _collate(frames, 128)["image"] - 1)
+    train_loop(AutoencoderTask(autoencoder, validation=images), first(frames, limit), settings)
+    set_latent_scale(autoencoder.float().cpu(), 2 * collate(frames, 128)["image"] - 1)
     return _save(autoencoder, settings.out)
 
 
 def train_backbone(data: Path, settings: LoopSettings, limit: int, *, autoencoder: Path):
     """Train the unconditional latent U-Net on the target frames' latents."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
-    latents = _first(cached_latents(PairDataset(data, "train"), encoder), limit)
-    validation = _collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
+    latents = first(cached_latents(PairDataset(data, "train"), encoder), limit)
+    validation = collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
     unet, null_prompt = make_backbone(encoder.config.latent_channels), NullPrompt()
     train_loop(BackboneTask(unet, null_prompt, make_scheduler(), validation=validation), latents, settings)
     return _save(unet, settings.out)
@@ -118,8 +117,8 @@ def train_backbone(data: Path, settings: LoopSettings, limit: int, *, autoencode
 def train_inpainting(data: Path, settings: LoopSettings, limit: int, *, autoencoder: Path, backbone: Path):
     """Fine-tune the backbone, with channels for mask and masked latents, on single frames."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
-    latents = _first(cached_latents(PairDataset(data, "train"), encoder), limit)
-    validation = _collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
+    latents = first(cached_latents(PairDataset(data, "train"), encoder), limit)
+    validation = collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
     unet = make_inpainting(UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32))
     task = InpaintingTask(unet, NullPrompt(), make_inpainting_scheduler(), validation=validation)
     train_loop(task, latents, settings)
@@ -143,8 +142,8 @@ def train_lightning(
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
     room = {"max_points": LIGHTNING.max_points}
     pairs, validation = (PairDataset(data, split, **room) for split in ("train", "val"))
-    latents = _first(cached_lightning_latents(pairs, encoder), limit)
-    validation = _collate(cached_lightning_latents(validation, encoder, augmented=False), 64)
+    latents = first(cached_lightning_latents(pairs, encoder), limit)
+    validation = collate(cached_lightning_latents(validation, encoder, augmented=False), 64)
     single = {"torch_dtype": torch.float32}
     unet = UNet2DConditionModel.from_pretrained(inpainting, **single)
     appearance = AppearanceEncoder.from_unet(UNet2DConditionModel.from_pretrained(backbone, **single))
@@ -180,8 +179,8 @@ def train_flowdiffusion(
 ):
     """Fine-tune the backbone, with zero-initialised condition channels, on pairs."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
-    latents = _first(cached_latents(PairDataset(data, "train"), encoder, approach=approach), limit)
-    validation = _collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
+    latents = first(cached_latents(PairDataset(data, "train"), encoder, approach=approach), limit)
+    validation = collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
     unet = make_flowdiffusion(
         UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32), variant
     )
@@ -221,9 +220,9 @@ def train_flowgen(
         reconstruction=reconstruction,
         reconstruction_weight=reconstruction_weight,
         generator_updates=generator_updates,
-        validation=_collate(validation),
+        validation=collate(validation),
     )
-    train_loop(task, _first(pairs, limit), settings)
+    train_loop(task, first(pairs, limit), settings)
     return _save(generator, settings.out)
 
 
@@ -247,16 +246,6 @@ def _flags(data: Path, out: Path, seed: int, limit: int, loop: dict, options: di
         text = Path(value).name if isinstance(value, str | Path) else json.dumps(value)
         flags += ["--set", f"{key}={text}"]
     return flags
-
-
-def _first(dataset: Dataset, limit: int) -> Dataset:
-    return torch.utils.data.Subset(dataset, range(min(limit, len(dataset)))) if limit else dataset
-
-
-def _collate(dataset: Dataset, count: int = VALIDATION_ITEMS) -> dict:
-    """A batch of `count` items spread over the whole set."""
-    count = min(count, len(dataset))
-    return default_collate([dataset[i * len(dataset) // count] for i in range(count)])
 
 
 def _save(model: ModelMixin, out: Path) -> Path:
