@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from beartype.door import is_bearable
@@ -76,9 +76,7 @@ def check_options(given: Mapping[str, object], known: Mapping[str, Any], what: s
             raise ValueError(f"{what} {name!r}, only {', '.join(known)}")
         fitting = [other for other in _readings(value) if is_bearable(other, known[name])]
         if not fitting:
-            hint = known[name]
-            wanted = hint.__name__ if isinstance(hint, type) else str(hint)
-            raise ValueError(f"{name} must be {wanted}, got {value!r}")
+            raise ValueError(f"{name} must be {_in_words(known[name])}, got {value!r}")
         checked[name] = fitting[0]
     return checked
 
@@ -99,3 +97,10 @@ def _readings(value: object) -> list[object]:
     if isinstance(value, int) and not isinstance(value, bool):
         return [value, float(value)]
     return [value, Path(value)] if isinstance(value, str) else [value]
+
+
+def _in_words(hint: Any) -> str:
+    """A type hint as a sentence says it."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, get_args(hint)))}"
+    return hint.__name__ if isinstance(hint, type) else str(hint)
