@@ -69,8 +69,10 @@ def bootstrap_slope(
         ValueError: If there are fewer than two different `x`, which no line has a slope through.
 
     Example:
-        >>> bootstrap_slope([0.0, 1.0, 2.0], [5.0, 7.0, 9.0], generator=torch.Generator().manual_seed(0))
-        (2.0, 2.0, 2.0)
+        >>> seeded = torch.Generator().manual_seed(0)
+        >>> slope = bootstrap_slope([0.0, 1.0, 2.0], [5.0, 7.0, 9.0], generator=seeded)
+        >>> [round(value, 9) for value in slope]
+        [2.0, 2.0, 2.0]
     """
     points = torch.from_numpy(np.array([x, y], dtype=np.float64))
     if len(points[0].unique()) < 2:
