@@ -5,7 +5,6 @@ more of what is meant, and split long drags into rounds of short ones. The user'
 or dropped; suggested ones come after them.
 """
 
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -153,21 +152,6 @@ def split_drags(drags: DragInstruction, rounds: int) -> list[DragInstruction]:
     if any((part.anchors != drags.anchors).any() for part in parts):
         raise ValueError(f"the drags are too short for {rounds} rounds: one would not move")
     return parts
-
-
-def rounds_for(drags: DragInstruction, longest: Number) -> int:
-    """How many rounds it takes so that no drag goes farther than `longest` pixels in one.
-
-    Raises:
-        ValueError: If `longest` is not positive.
-
-    Example:
-        >>> rounds_for(DragInstruction([[0, 0]], [[30, 40]]), 20)
-        3
-    """
-    if not longest > 0:
-        raise ValueError(f"the longest drag of a round must be positive, got {longest}")
-    return max(1, math.ceil(float(np.linalg.norm(drags.displacements, axis=1).max()) / longest))
 
 
 def _allowed(

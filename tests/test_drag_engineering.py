@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dragstudy.drag_engineering import augment_from_flow, augment_symmetric, rounds_for, split_drags
+from dragstudy.drag_engineering import augment_from_flow, augment_symmetric, split_drags
 from dragstudy.drags import DragInstruction, resize_points
 from dragstudy.flow import compose_flows, pixel_grid
 from dragstudy.landmarks import MIRRORED_LANDMARKS, face_reflection
@@ -63,21 +63,6 @@ def test_rounds_of_no_length_and_no_rounds_are_refused():
         split_drags(DragInstruction([[10.0, 0.0]], [[step, 0.0]]), 4)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         split_drags(make_drags(), 0)
-
-
-@pytest.mark.parametrize("longest", [0.7, 3.0, 9.3, 1000.0])
-def test_no_drag_of_a_round_is_longer_than_asked_and_one_round_less_would_not_do(longest):
-    def reach(rounds: int) -> float:
-        return np.linalg.norm(make_drags().displacements / rounds, axis=1).max()
-
-    rounds = rounds_for(make_drags(), longest)
-    assert reach(rounds) <= longest and (rounds == 1 or reach(rounds - 1) > longest)
-
-
-def test_anchors_take_one_round_and_a_length_must_be_positive():
-    assert rounds_for(DragInstruction([[3, 3]], [[3, 3]]), 1) == 1
-    with pytest.raises(ValueError, match="must be positive, got 0"):
-        rounds_for(make_drags(), 0)
 
 
 # Suggestions from a flow

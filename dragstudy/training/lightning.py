@@ -56,9 +56,8 @@ class LightningTask(BackboneTask):
         null_prompt: The embedding for "no prompt".
         scheduler: The noise schedule and kind of prediction that `unet` was trained with.
         train_unet: Whether the inpainting U-Net learns, too. In the paper it is frozen: there it is Stable
-            Diffusion's, whose self-attention at every resolution lets what it looks at through to the
-            picture. The tiny backbone's, at the two middle resolutions, does not learn to be told by
-            attention alone.
+            Diffusion's, with self-attention at every resolution. The tiny backbone has it at the two middle
+            ones, and learned faster along; frozen, with the projections of "origins" from random, is untried.
         max_points: Each pair shows from 1 to this many of its points.
         drop_points: Share of pairs that show none, for point-following guidance (Eq. 5).
         validation: A batch.
