@@ -1,4 +1,4 @@
-"""The command `dragstudy`: edit | study | fetch | curate | train | finetune | evaluate.
+"""The command `dragstudy`: edit | replay | study | fetch | curate | train | finetune | evaluate.
 
 What a user gets wrong ends in exit code 2 and one line on stderr. Everything heavy is imported by the command
 that needs it, so that `dragstudy --help` is quick.
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0, 1 if a notebook failed, 2 if the user's input was refused.
+        The exit code: 0, 1 if a notebook failed or a replay differs, 2 if the user's input was refused.
     """
     args = _parser().parse_args(argv)
     try:
@@ -47,7 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dragstudy {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_edit, _add_study, _add_fetch, _add_curate, _add_train, _add_finetune, _add_evaluate):
+    for add in (
+        _add_edit,
+        _add_replay,
+        _add_study,
+        _add_fetch,
+        _add_curate,
+        _add_train,
+        _add_finetune,
+        _add_evaluate,
+    ):
         add(commands)
     return parser
 
@@ -117,6 +126,32 @@ def _edit(args: argparse.Namespace) -> int:
     out.images[0].save(args.out, quality=95)  # of a JPEG
     print(args.out)
     return 0
+
+
+def _add_replay(commands) -> None:
+    replay = commands.add_parser("replay", help="make the rounds of a saved session once more")
+    replay.set_defaults(run=_replay)
+    replay.add_argument("session", type=Path, metavar="JSON", help="what the editor or `save_session` wrote")
+    replay.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write the results there, under their names"
+    )
+    replay.add_argument("--device", help="such as cuda (default: where the weights are loaded)")
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from dragstudy.widgets.session_files import picture_name, replay
+
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+    different = 0
+    for one in replay(args.session, args.device):
+        name = picture_name(args.session, one.round.result)
+        if args.out:
+            one.image.save(args.out / name)
+        different += not one.same
+        outcome = "the same bytes" if one.same else "DIFFERENT from what was saved"
+        print(f"{one.number}  {one.round.edit.method:<18} {name}  {outcome}", flush=True)
+    return int(different > 0)
 
 
 def _add_study(commands) -> None:

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from PIL import Image
 
 FIELDS = ("handle_points", "target_points", "mask", "image_size")
+SESSION = "session"  # what an editing session keeps beside the drags that are drawn, in the same file
 
 
 def resize_points(
@@ -160,6 +161,8 @@ class DragInstruction:
     def from_json(cls, source: str | Path) -> "DragInstruction":
         """Read drags from JSON text (anything that starts with `{`) or from a file that holds it.
 
+        The file of an editing session is one, too: these are the drags that it left off with.
+
         Raises:
             ValueError: If the file cannot be read, or does not hold valid drags.
         """
@@ -173,6 +176,8 @@ class DragInstruction:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"Drags must be valid JSON, got an error: {error}.") from None
+        if isinstance(fields, dict):
+            fields.pop(SESSION, None)
         if not isinstance(fields, dict) or not {*FIELDS[:2]} <= {*fields} <= {*FIELDS}:
             got = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
             raise ValueError(

@@ -9,12 +9,15 @@ import matplotlib
 import nbformat
 import pytest
 import torch
+from hypothesis import settings
 
 from dragstudy import assets
 from dragstudy._torchvision import require
 
 os.environ["DRAGSTUDY_HEADLESS"] = "1"  # kernels that tests and nbval start draw no progress bars
 matplotlib.use("agg")
+settings.register_profile("dragstudy", deadline=None, derandomize=True, database=None)  # the same everywhere
+settings.load_profile("dragstudy")
 require()
 
 

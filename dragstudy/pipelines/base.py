@@ -64,6 +64,19 @@ class Request:
 class DragPipeline(DiffusionPipeline):
     """Base of the editing methods: reads requests, gives images back."""
 
+    _callback_tensor_inputs: Sequence[str] = ()
+    _num_timesteps = 1
+    _num_rounds = 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """How many steps the running or the last call has, over all its phases and rounds.
+
+        `callback_on_step_end` is called once for each, with 0 to `num_timesteps - 1`; the number falls when
+        steps turn out not to be needed.
+        """
+        return self._num_rounds * self._num_timesteps
+
     def check_inputs(
         self, image: Any, handle_points: Any, target_points: Any, mask: Any, working_area: int
     ) -> tuple[list[Request], bool]:
@@ -133,8 +146,15 @@ class DragPipeline(DiffusionPipeline):
         `finish` wants it for `detail="transfer"`.
         """
         images = 2 * torch.cat([request.working_image for request in requests]) - 1
-        latents = encode(self.autoencoder, images.to(self._execution_device, self.autoencoder.dtype))
-        return (decode(self.autoencoder, latents).float().cpu() / 2 + 0.5).clamp(0, 1)
+        return self.decode_latents(
+            encode(self.autoencoder, images.to(self._execution_device, self.autoencoder.dtype))
+        )
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Images `(b, 3, h, w)` in [0, 1], at the working size, of scaled latents."""
+        images = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu()
+        return (images / 2 + 0.5).clamp(0, 1)
 
     def finish(
         self,

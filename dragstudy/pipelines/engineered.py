@@ -59,6 +59,7 @@ def engineered(call: Callable[..., Any]) -> Callable[..., Any]:
         **options: Any,
     ) -> DragPipelineOutput | tuple:
         _check(rounds, extra_points, extra_points_from)
+        self._num_rounds = int(rounds)
         if rounds == 1 and extra_points == 0:
             return call(self, image, handle_points, target_points, mask, **options)
         if options.get("flow") is not None:

@@ -21,7 +21,8 @@ from dragstudy.guidance import (
     schedule_times,
 )
 from dragstudy.images import fit_size
-from dragstudy.models.autoencoder import decode, encode
+from dragstudy.inversion import clean_and_noise
+from dragstudy.models.autoencoder import encode
 from dragstudy.models.backbone import NullPrompt
 from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant, move_and_encode
 from dragstudy.models.flowgen import FlowGen
@@ -56,7 +57,7 @@ class InstantDragPipeline(DragPipeline):
     """
 
     model_cpu_offload_seq = "flowgen->autoencoder->unet"
-    _callback_tensor_inputs = ["latents", "conditions"]
+    _callback_tensor_inputs = ["latents", "conditions", "denoised"]
 
     def __init__(
         self,
@@ -214,7 +215,8 @@ class InstantDragPipeline(DragPipeline):
             return_dict: Whether to return a `DragPipelineOutput` or the tuple `(images, flow)`.
             callback_on_step_end: Called as `(pipeline, step, timestep, tensors)`; setting
                 `pipeline._interrupt = True` in it ends the sampling.
-            callback_on_step_end_tensor_inputs: Which of `latents`, `conditions` it gets.
+            callback_on_step_end_tensor_inputs: Which of `latents`, `conditions` and `denoised` it
+                gets; the last is what the step takes the clean latents to be.
 
         Raises:
             ValueError: If an argument cannot be used; the sentence says what was given and what is allowed.
@@ -236,7 +238,7 @@ class InstantDragPipeline(DragPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
         known = self.scheduler.config.num_train_timesteps
         times = schedule_times(self.scheduler.timesteps, known, schedule_time)
-        self._interrupt = False
+        self._interrupt, self._num_timesteps = False, len(self.scheduler.timesteps)
 
         # 2. Drags to dense flow
         if flow is None:
@@ -259,18 +261,19 @@ class InstantDragPipeline(DragPipeline):
             scales["flow"] = guidance_weight(guidance_schedule, flow_guidance_scale, times[step])
             guided = guide(predictions, guidance_form, scales) if guidance_form else predictions[0]
             drawn = step_options(self.scheduler, generator)
+            denoised, _ = clean_and_noise(self.scheduler, guided, latents, int(timestep))
             latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **drawn)[0]
             if callback_on_step_end is not None:
-                tensors = {"latents": latents, "conditions": conditions}
+                tensors = {"latents": latents, "conditions": conditions, "denoised": denoised}
                 given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                 changed = callback_on_step_end(self, step, timestep, given) or {}
                 latents, conditions = changed.get("latents", latents), changed.get("conditions", conditions)
 
         # 5. Back to the photograph
-        edited = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu() / 2 + 0.5
+        edited = self.decode_latents(latents)
         copies = self.reconstruct(requests) if detail == "transfer" else None
         self.maybe_free_model_hooks()
-        return self.finish(requests, edited.clamp(0, 1), flow, output_type, return_dict, detail, copies)
+        return self.finish(requests, edited, flow, output_type, return_dict, detail, copies)
 
     def _images(self, requests: list[Request]) -> Tensor:
         """Working images in [-1, 1], `(b, 3, h, w)`, as the autoencoder takes them."""

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from dragstudy.inversion import MemoryBank, invert
-from dragstudy.models.autoencoder import decode, encode
+from dragstudy.models.autoencoder import encode
 from dragstudy.models.backbone import NullPrompt
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput, Request
 
@@ -53,12 +53,6 @@ class LatentDragPipeline(DragPipeline):
         """Scaled latents of a working image, `(1, c, h/8, w/8)`, in single precision."""
         images = 2 * request.working_image - 1
         return encode(self.autoencoder, images.to(self._execution_device, self.autoencoder.dtype)).float()
-
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Images `(b, 3, h, w)` in [0, 1] of scaled latents."""
-        images = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu()
-        return (images / 2 + 0.5).clamp(0, 1)
 
     def predict(self, latents: Tensor, timestep: int, prompts: Tensor) -> Tensor:
         """The U-Net's prediction for latents `(b, c, h, w)`, in single precision; with its gradient."""
@@ -128,7 +122,7 @@ class Steps:
     def __init__(self, pipe: LatentDragPipeline, total: int, callback: Callable | None):
         self.pipe, self.callback, self.done = pipe, callback, 0
         self.bar = pipe.progress_bar(total=total)
-        pipe._interrupt = False
+        pipe._interrupt, pipe._num_timesteps = False, total
 
     def __enter__(self) -> "Steps":
         return self
@@ -155,6 +149,7 @@ class Steps:
     def skip(self, count: int) -> None:
         """Leave out steps that turned out not to be needed."""
         self.bar.total -= count
+        self.pipe._num_timesteps -= count
 
 
 def check_outside_mask(outside_mask: str) -> None:

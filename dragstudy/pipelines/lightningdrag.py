@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from dragstudy.attention import attend_to_reference, exchange_attention
 from dragstudy.guidance import GuidanceSchedule, ScheduleTime, guidance_weight, schedule_times
+from dragstudy.inversion import clean_and_noise
 from dragstudy.models.appearance import AppearanceEncoder, keys_and_values
-from dragstudy.models.autoencoder import decode, encode
+from dragstudy.models.autoencoder import encode
 from dragstudy.models.backbone import NullPrompt
 from dragstudy.models.inpainting import inpainting_conditions
 from dragstudy.models.points import PointEmbedding
@@ -56,7 +57,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
     model_cpu_offload_seq = "autoencoder->image_encoder->appearance_encoder->point_embedding"
     _exclude_from_cpu_offload = ["unet"]  # its projections are used before it is called as a whole
     _optional_components = ["image_encoder", "feature_extractor"]
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs = ["latents", "denoised"]
 
     def __init__(
         self,
@@ -165,7 +166,8 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
             return_dict: Whether to return a `DragPipelineOutput` or the tuple `(images, None)`.
             callback_on_step_end: Called as `(pipeline, step, timestep, tensors)`; setting
                 `pipeline._interrupt = True` in it ends the sampling.
-            callback_on_step_end_tensor_inputs: `("latents",)`, or none.
+            callback_on_step_end_tensor_inputs: Which of `latents` and `denoised` it gets; the latter is what
+                the step takes the clean latents to be.
 
         Raises:
             ValueError: If an argument cannot be used; the sentence says what was given and what is allowed.
@@ -186,7 +188,7 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
             self.scheduler.timesteps, self.scheduler.config.num_train_timesteps, schedule_time
         )
         weights = [guidance_weight(guidance_schedule, point_guidance_scale, time) for time in times]
-        self._interrupt = False
+        self._interrupt, self._num_timesteps = False, len(self.scheduler.timesteps)
 
         # 2. What does not change from step to step
         source, conditions = self.prepare_conditions(requests)
@@ -210,16 +212,18 @@ class LightningDragPipeline(DragPipeline, IPAdapterMixin):
                 inputs = torch.cat([scaled, conditions], dim=1)
                 guided = self.denoise(inputs, timestep, prompts, prompted, weights[step])
                 drawn = step_options(self.scheduler, generator)
+                denoised, _ = clean_and_noise(self.scheduler, guided, latents, int(timestep))
                 latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **drawn)[0]
                 if callback_on_step_end is not None:
-                    given = {name: latents for name in callback_on_step_end_tensor_inputs}
+                    tensors = {"latents": latents, "denoised": denoised}
+                    given = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     changed = callback_on_step_end(self, step, timestep, given) or {}
                     latents = changed.get("latents", latents)
 
         # 5. Back to the photograph
-        edited = decode(self.autoencoder, latents.to(self.autoencoder.dtype)).float().cpu() / 2 + 0.5
+        edited = self.decode_latents(latents)
         self.maybe_free_model_hooks()
-        parts = self.finish(requests, edited.clamp(0, 1), None, "pil", True).images
+        parts = self.finish(requests, edited, None, "pil", True).images
         images = [zoom_out(*one) for one in zip(photos, windows, parts, strict=True)]
         images = [as_type(image, output_type) for image in images]
         return DragPipelineOutput(images=images) if return_dict else (images, None)

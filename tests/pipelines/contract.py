@@ -227,7 +227,7 @@ class PipelineContract(DragEngineeringContract):
         calls = []
 
         def callback(pipeline, step, timestep, tensors):
-            assert pipeline is pipe
+            assert pipeline is pipe and pipe.num_timesteps == self.steps
             calls.append((step, int(timestep)))
             return tensors
 
@@ -236,6 +236,20 @@ class PipelineContract(DragEngineeringContract):
         assert [step for step, _ in calls] == list(range(self.steps))
         if not self.inverts:
             assert calls == sorted(calls, key=lambda call: -call[1])  # from noise to image
+
+    def test_what_a_step_takes_for_clean_is_where_the_last_one_ends(self, pipe):
+        if "denoised" not in pipe._callback_tensor_inputs:
+            pytest.skip("this method does not say")
+        seen = []
+
+        def callback(pipeline, step, timestep, tensors):
+            seen.append(tensors)
+            return {}
+
+        names = ("latents", "denoised")
+        self.call(pipe, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=names)
+        assert_close(seen[-1]["denoised"], seen[-1]["latents"])
+        assert (seen[0]["denoised"] - seen[0]["latents"]).abs().max() > 0.1
 
     def test_setting_interrupt_ends_the_call_within_one_step(self, pipe):
         calls = []

@@ -334,7 +334,7 @@ def test_a_callback_may_ask_for_the_pipeline_s_own_tensors_only(pipe):
     names = ("latents", "conditions")
     edit(pipe, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=names)
     assert seen == [{"latents": (1, 4, 8, 8), "conditions": (3, 1, 6, 8, 8)}] * 2
-    with pytest.raises(ValueError, match="must be of latents, conditions, got noise"):
+    with pytest.raises(ValueError, match="must be of latents, conditions, denoised, got noise"):
         edit(pipe, callback_on_step_end_tensor_inputs=("latents", "noise"))
 
 
