@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dragstudy.images import load_image
 if TYPE_CHECKING:
     from dragstudy.pipelines import DragPipeline
 
+LOADING = Lock()  # what diffusers switches while it loads belongs to all threads
 OUT_OF_REACH = {"generator", "output_type", "return_dict"}  # of `--set`: the commands decide them
 
 
@@ -55,7 +57,7 @@ def load_silently(
     """
     from dragstudy.pipelines import InstantDragPipeline, load
 
-    with _silence():
+    with LOADING, _silence():
         pipe = load(method, weights=weights)
         if finetuned is not None:
             if not isinstance(pipe, InstantDragPipeline):

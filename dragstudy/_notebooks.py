@@ -151,4 +151,6 @@ def write_notebook(path: Path, notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         for key in ("execution", "papermill", "ExecuteTime"):
             cell.metadata.pop(key, None)
+        for output in cell.get("outputs", []):  # a widget whose state is not kept; its text and picture stay
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     write_text(path, nbformat.writes(notebook) + "\n")

@@ -143,7 +143,7 @@ def drag_sheet(
     rows: Mapping[str, Sequence[AnyImage]],
     columns: Sequence[str],
     drags: Mapping[str, Sequence[DragInstruction | None]],
-    flows: Mapping[str, Sequence[Tensor]] | None = None,
+    flows: Mapping[str, Sequence[Tensor | None]] | None = None,
     *,
     faces: Sequence[np.ndarray] = (),
     title: str = "",
@@ -157,7 +157,8 @@ def drag_sheet(
         rows: Images of one size by the name of their row.
         columns: What stands above each column.
         drags: By the name of a row, the drags of each of its images, or None; a row may be absent.
-        flows: The same of flows in pixels, `(2, h, w)` or `(1, 2, h, w)`; arrows have their true length.
+        flows: The same of flows in pixels, `(2, h, w)` or `(1, 2, h, w)`, or None; arrows have their true
+            length.
         faces: For each column the landmarks `(68, 2)` that its pictures are cropped around; empty: no crop.
         title: The message.
         side: Width of an image in inches, at most; narrower where there are many columns.
@@ -167,7 +168,7 @@ def drag_sheet(
         for place, (image, column) in enumerate(zip(images, columns, strict=True)):
             ax = axes[number, place]
             _show(ax, image, "" if number else column)
-            if flows and name in flows:
+            if flows and name in flows and flows[name][place] is not None:
                 _draw_field(ax, flows[name][place])
             if name in drags and drags[name][place] is not None:
                 _draw_arrows(ax, drags[name][place])

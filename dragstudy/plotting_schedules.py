@@ -7,8 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from dragstudy.drags import DragInstruction
 from dragstudy.guidance import GuidanceSchedule, ScheduleTime, guidance_weight, schedule_times
-from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, styled
+from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, AnyImage, _show, styled
+from dragstudy.plotting_models import _draw_arrows, _zoom
 
 MANY = 50  # more values than this are a line without dots
 SCHEDULE_COLORS = dict(zip(get_args(GuidanceSchedule), CYCLE, strict=False))
@@ -75,4 +77,51 @@ def timestep_curves(
         ax.plot(list(values), list(values.values()), label=name, **look)
     ax.set(xlim=(1000, cleanest), ylim=(0, None), xlabel="timestep", ylabel=ylabel, title=title)
     ax.legend()
+    return fig
+
+
+@styled
+def guided_step(
+    images: Mapping[str, AnyImage],
+    schedule: str,
+    largest: float,
+    timesteps: Sequence[int],
+    step: int,
+    *,
+    drags: Mapping[str, DragInstruction] | None = None,
+    faces: Mapping[str, np.ndarray] | None = None,
+    num_train_timesteps: int = 1000,
+) -> Figure:
+    """Show a step of a guided sampling: some images, and where it stands on its schedule among the others.
+
+    Args:
+        images: By what stands above them.
+        schedule: The `GuidanceSchedule` of the sampling.
+        largest: Its largest scale.
+        timesteps: Those of the sampling.
+        step: Which of them, counted from 1.
+        drags: By the name of an image, what to draw on it.
+        faces: By the name of an image, the landmarks `(68, 2)` that it is cropped around.
+        num_train_timesteps: That the timesteps are counted in.
+    """
+    fig, axes = plt.subplots(1, len(images) + 1, figsize=(MAX_WIDTH, 0.4 + MAX_WIDTH / (len(images) + 1)))
+    for ax, (name, image) in zip(axes, images.items(), strict=False):
+        _show(ax, image, name)
+        ax.axis("off")
+        if drags and name in drags:
+            _draw_arrows(ax, drags[name])
+        if faces and name in faces:
+            _zoom(ax, faces[name])
+    known = schedule_times(timesteps, num_train_timesteps)
+    for name, color in SCHEDULE_COLORS.items():
+        look = {"color": color, "zorder": 3} if name == schedule else {"color": "#cccccc", "linewidth": 1}
+        times = np.linspace(1, 0, 101)
+        axes[-1].plot(times, [guidance_weight(name, largest, time) for time in times], **look)
+    scales = [guidance_weight(schedule, largest, time) for time in known]
+    axes[-1].plot(known, scales, "o", color=SCHEDULE_COLORS[schedule], markersize=4, zorder=4)
+    ring = {"color": "black", "markersize": 9, "fillstyle": "none"}
+    axes[-1].plot(known[step - 1], scales[step - 1], "o", zorder=5, **ring)
+    label = f"{schedule.replace('_', ' ')}: ω = {scales[step - 1]:.2f} at step {step}"
+    axes[-1].set(xlim=(1.05, -0.05), xlabel=r"time $\tau$", title=label)
+    axes[-1].yaxis.set_major_formatter("{x:.1f}")  # of one width: nothing jumps from one step to the next
     return fig

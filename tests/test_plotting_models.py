@@ -130,8 +130,10 @@ def test_a_drag_sheet_draws_each_tile_s_own_drags_and_field(image):
     flow = torch.zeros(2, SIZE, SIZE)
     flow[0, :, : SIZE // 2] = 3
     rows = {"source": [image, image], "edit": [image, image]}
-    fig = plotting_models.drag_sheet(rows, ["a", "b"], {"edit": [one, two]}, {"source": [flow, flow[None]]})
-    source, _, edit, other = fig.axes
+    given = {"source": [flow, None], "edit": [None, flow[None]]}
+    fig = plotting_models.drag_sheet(rows, ["a", "b"], {"edit": [one, two]}, given)
+    source, still, edit, other = fig.axes
+    assert not still.collections and other.collections
     assert not source.texts and [ax.texts[0].xy[0] for ax in (edit, other)] == [14, 18]
     field = source.collections[-1]
     assert np.allclose(field.U, 3) and (field.X < SIZE / 2).all() and not edit.collections

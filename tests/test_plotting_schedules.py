@@ -4,7 +4,7 @@ import numpy as np
 
 from dragstudy.guidance import guidance_weight
 from dragstudy.plotting import METHOD_COLORS
-from dragstudy.plotting_schedules import SCHEDULE_COLORS, schedule_curves, timestep_curves
+from dragstudy.plotting_schedules import SCHEDULE_COLORS, guided_step, schedule_curves, timestep_curves
 
 TIMESTEPS = [999, 799, 299, 99]
 
@@ -32,3 +32,14 @@ def test_what_is_known_by_timestep_is_drawn_there_in_the_colour_of_its_method():
     (ax,) = timestep_curves(values, "effect", title="message").axes
     assert [list(line.get_xdata()) for line in ax.lines] == [[999, 499], [901]]
     assert ax.lines[0].get_color() == METHOD_COLORS["lightningdrag"] and ax.get_xlim() == (1000, 0)
+
+
+def test_a_guided_step_is_marked_on_its_schedule():
+    image = np.zeros((8, 8, 3), np.uint8)
+    fig = guided_step({"source": image, "edit": image}, "linear", 3.0, TIMESTEPS, 2)
+    panel = fig.axes[-1]
+    dots, ring = panel.lines[-2:]
+    assert len(fig.axes) == 3 and len(panel.lines) == len(SCHEDULE_COLORS) + 2
+    assert np.allclose(dots.get_ydata(), [guidance_weight("linear", 3.0, t / 1000) for t in TIMESTEPS])
+    assert np.allclose([ring.get_xdata(), ring.get_ydata()], [[0.799], [2 * 0.799 + 1]])
+    assert "2.60 at step 2" in panel.get_title()

@@ -201,6 +201,16 @@ def test_refresh_keeps_outputs_in_the_notebook_and_nothing_else(clone, write_not
     assert path.read_bytes() == before
 
 
+def test_refresh_keeps_a_widgets_text_but_not_what_only_a_running_kernel_can_show(clone, write_notebook):
+    path = write_notebook("01_slider", PARAMETERS, "from ipywidgets import IntSlider\nIntSlider(value=seed)")
+    runs.refresh("01", root=clone)
+    (output,) = nbformat.read(path, as_version=4).cells[2].outputs
+    assert set(output["data"]) == {"text/plain"} and "IntSlider(value=3" in output["data"]["text/plain"]
+    before = path.read_bytes()
+    runs.refresh("01", root=clone)
+    assert path.read_bytes() == before
+
+
 def test_a_run_by_hand_stays_in_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = runs.start("01_line", {"seed": 1, "out_dir": "", "_i": "x", "In": [], "module": os})

@@ -20,6 +20,8 @@ from dragstudy.pipelines.lightningdrag import LightningDragPipeline
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
 FLOW_SCALE = 8.0  # what the tiny FlowDiffusion was trained with
+# While diffusers loads its own way, networks that any other thread makes are left without values.
+PLAINLY = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
 
 
 def tiny_weights(name: str) -> Path:
@@ -38,12 +40,11 @@ def tiny_weights(name: str) -> Path:
 
 def tiny_instantdrag(variant: str) -> InstantDragPipeline:
     """InstantDrag with the shipped weights, in single precision; `variant` is `"concat"` or `"splat"`."""
-    single = {"torch_dtype": torch.float32}
-    unet = UNet2DConditionModel.from_pretrained(tiny_weights(f"flowdiffusion-{variant}"), **single)
+    unet = UNet2DConditionModel.from_pretrained(tiny_weights(f"flowdiffusion-{variant}"), **PLAINLY)
     return InstantDragPipeline(
-        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **single),
+        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **PLAINLY),
         unet=unet.to(memory_format=torch.channels_last),
-        flowgen=FlowGen.from_pretrained(tiny_weights("flowgen"), **single),
+        flowgen=FlowGen.from_pretrained(tiny_weights("flowgen"), **PLAINLY),
         null_prompt=NullPrompt(),
         scheduler=make_scheduler(),
         flow_scale=FLOW_SCALE,
@@ -52,14 +53,13 @@ def tiny_instantdrag(variant: str) -> InstantDragPipeline:
 
 def tiny_lightningdrag() -> LightningDragPipeline:
     """LightningDrag with the shipped weights, in single precision."""
-    single = {"torch_dtype": torch.float32}
-    unet = UNet2DConditionModel.from_pretrained(tiny_weights("lightning/unet"), **single)
-    encoder = AppearanceEncoder.from_pretrained(tiny_weights("lightning/appearance_encoder"), **single)
+    unet = UNet2DConditionModel.from_pretrained(tiny_weights("lightning/unet"), **PLAINLY)
+    encoder = AppearanceEncoder.from_pretrained(tiny_weights("lightning/appearance_encoder"), **PLAINLY)
     return LightningDragPipeline(
-        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **single),
+        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **PLAINLY),
         unet=unet.to(memory_format=torch.channels_last),
         appearance_encoder=encoder.to(memory_format=torch.channels_last),
-        point_embedding=PointEmbedding.from_pretrained(tiny_weights("lightning/point_embedding"), **single),
+        point_embedding=PointEmbedding.from_pretrained(tiny_weights("lightning/point_embedding"), **PLAINLY),
         null_prompt=NullPrompt(),
         scheduler=make_inpainting_scheduler(),
         zoom=True,
@@ -68,10 +68,9 @@ def tiny_lightningdrag() -> LightningDragPipeline:
 
 def tiny_latent(pipeline: type[LatentDragPipeline]) -> LatentDragPipeline:
     """A method that needs the backbone alone, with the shipped one, in single precision."""
-    single = {"torch_dtype": torch.float32}
-    unet = UNet2DConditionModel.from_pretrained(tiny_weights("backbone"), **single)
+    unet = UNet2DConditionModel.from_pretrained(tiny_weights("backbone"), **PLAINLY)
     return pipeline(
-        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **single),
+        autoencoder=AutoencoderTiny.from_pretrained(tiny_weights("autoencoder"), **PLAINLY),
         unet=unet.to(memory_format=torch.channels_last),
         null_prompt=NullPrompt(),
         scheduler=make_ddim_scheduler(),

@@ -54,7 +54,8 @@ class Progress:
     Attributes:
         edit: What was asked.
         step: How many steps are done.
-        total: Of how many.
+        total: Of how many; 0 while the weights are loaded.
+        seconds: Since they are.
         image: What the method holds for the result so far, at the size it works at; None before the first.
         number: Which one of several edits, from 1.
         count: How many edits were asked for at once.
@@ -63,6 +64,7 @@ class Progress:
     edit: Edit
     step: int = 0
     total: int = 0
+    seconds: float = 0.0
     image: Image.Image | None = None
     number: int = 1
     count: int = 1

@@ -334,7 +334,8 @@ class DragSession:
             elif tensors and perf_counter() - shown > SHOW_EVERY:
                 latents = tensors.get("denoised", tensors.get("latents"))
                 image, shown = to_pil(pipe.decode_latents(latents[:1])), perf_counter()
-            self._report(Progress(edit, step + 1, pipe.num_timesteps, image, number, count))
+            seconds = perf_counter() - start
+            self._report(Progress(edit, step + 1, pipe.num_timesteps, seconds, image, number, count))
             return {}
 
         photo = self.pictures[edit.sketch.picture]
@@ -344,10 +345,12 @@ class DragSession:
             self._tell("rounds")
 
     def _run_preview(self, sketch: Sketch) -> None:
-        self.preview = None
+        pipe = self.pipeline()  # loaded before the first drag waits for it
+        preview = None
         if sketch.drags:
             image = self.pictures[sketch.picture]
-            self.preview = make_preview(self.pipeline(), image, sketch.instruction(image.size))
+            preview = make_preview(pipe, image, sketch.instruction(image.size))
+        self.preview = preview
         self._tell("preview")
 
     def _report(self, progress: Progress) -> None:

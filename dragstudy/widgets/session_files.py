@@ -80,8 +80,12 @@ def save_session(session: DragSession, path: str | Path) -> list[Path]:
     return [path, *pictures]
 
 
-def load_session(path: str | Path, device: str | None = None) -> DragSession:
+def load_session(path: str | Path, **options: Any) -> DragSession:
     """Read what `save_session` wrote: the same pictures, drawings, rounds, and ways back and forth.
+
+    Args:
+        path: The JSON file.
+        **options: Further arguments of `DragSession`: `device`, `pipelines`.
 
     Raises:
         ValueError: If the file or one of its pictures cannot be read, or is no session's.
@@ -89,9 +93,8 @@ def load_session(path: str | Path, device: str | None = None) -> DragSession:
     path = Path(path)
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))[SESSION]
-        session = DragSession(
-            method=kept["method"], weights=kept["weights"], seed=kept["seed"], device=device
-        )
+        given = {name: kept[name] for name in ("method", "weights", "seed")}
+        session = DragSession(**given, **options)
         for number, one in enumerate(kept["pictures"]):
             # beside the file, whatever else a file from somewhere says
             session.pictures += (load_image(path.with_name(Path(one["file"]).name)),)
@@ -116,7 +119,7 @@ def replay(path: str | Path, device: str | None = None) -> Iterator[Replayed]:
     Raises:
         ValueError: If the session cannot be read, or one of its edits cannot be made.
     """
-    session = load_session(path, device)
+    session = load_session(path, device=device)
     pictures, threads = list(session.pictures), torch.get_num_threads()
     try:
         for number, one in enumerate(session.rounds, start=1):

@@ -102,7 +102,7 @@ def test_some_numbers_are_checked(code):
 
 
 def test_nothing_of_a_machine_or_a_widget_is_kept(path, notebook):
-    assert "widgets" not in notebook.metadata
+    assert "widgets" not in notebook.metadata and "widget-view" not in path.read_text(encoding="utf-8")
     cells = [(cell.source, json.dumps(_texts(cell))) for cell in notebook.cells]
     for source, outputs in cells:
         assert not MACHINE_PATH.search(source), source

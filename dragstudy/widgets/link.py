@@ -1,0 +1,102 @@
+"""A canvas and a session kept in step: what is drawn in the browser and in Python, previews, comparisons."""
+
+from threading import RLock
+from typing import Any
+
+from PIL import Image
+
+from dragstudy.flow import flow_to_rgb
+from dragstudy.widgets.canvas import DragCanvas
+from dragstudy.widgets.display import StatusLine, guarded, jpeg
+from dragstudy.widgets.preview import flow_arrows
+from dragstudy.widgets.session import DragSession
+from dragstudy.widgets.sketch import Sketch
+from dragstudy.widgets.strip import describe
+
+
+class CanvasLink:
+    """The canvas of a session. Both are compared and never counted, since messages of the browser may merge.
+
+    Args:
+        session: Whose pictures and drawings are shown.
+        status: Where failures are told.
+        lock: Held by whatever changes both: callbacks come from several threads, or one after the other.
+
+    Attributes:
+        canvas: Shows the session's present sketch from the beginning.
+    """
+
+    def __init__(self, session: DragSession, status: StatusLine, lock: RLock):
+        self.session, self.status, self._lock = session, status, lock
+        self._after: int | None = None  # the picture that stands in the canvas's `after`
+        self._previewed: tuple[str, Sketch] | None = None
+        self.canvas = DragCanvas(sketch=session.sketch.to_dict())  # not a change that could be undone
+        if session.pictures:
+            self.canvas.show(session.image, session.sketch.picture)
+        self.canvas.observe(self._follow, names=["sketch", "live"])
+        self.canvas.observe(lambda _: self.show_preview(), names=["flow_view"])
+        self.request_preview()
+
+    def show_sketch(self) -> None:
+        """Bring the canvas to where the session is, unless it is there."""
+        sketch = self.session.sketch
+        with self._lock, self.canvas.hold_sync():
+            if self.session.pictures and self.canvas.picture.get("id") != sketch.picture:
+                self.canvas.show(self.session.image, sketch.picture)
+            if _read(self.canvas.sketch) != sketch:
+                self.canvas.sketch = sketch.to_dict()
+        self.request_preview()
+
+    def request_preview(self) -> None:
+        """Ask for a preview of what is being drawn, unless that was the last one asked for."""
+        with self._lock:
+            sketch = _read(self.canvas.live) or self.session.sketch
+            if (wanted := (self.session.method, sketch)) != self._previewed:
+                self._previewed = wanted
+                self.session.request_preview(sketch)
+
+    @guarded
+    def show_preview(self) -> None:
+        """Give the canvas the session's preview, and of its flow what the canvas asks for."""
+        preview, view = self.session.preview, self.canvas.flow_view
+        shown: dict[str, Any] = {}
+        if preview is not None:
+            shown = {"data": jpeg(preview.image), "arrows": [], "flow": None}
+            if view == "arrows":
+                shown["arrows"] = flow_arrows(preview.flow, self.session.image.size).tolist()
+            elif view == "colour":
+                colours = flow_to_rgb(preview.flow)[0].permute(1, 2, 0).numpy()
+                shown["flow"] = jpeg(Image.fromarray(colours))
+        self.canvas.preview = shown
+
+    def show_after(self, picture: int | None) -> None:
+        """Have the canvas compare what is drawn on with another picture of its size; None: with none."""
+        pictures, present = self.session.pictures, self.session.sketch.picture
+        if picture == present or picture is None or pictures[picture].size != pictures[present].size:
+            picture = None
+        if picture != self._after:
+            self._after = picture
+            if picture is None:
+                self.canvas.show_after(None)
+            else:
+                self.canvas.show_after(pictures[picture], describe(self.session, picture).splitlines()[0])
+
+    @guarded
+    def _follow(self, _change: Any) -> None:
+        """Bring the session to where the canvas is by now."""
+        with self._lock:
+            if self.session.pictures:
+                try:
+                    self.session.follow(Sketch.from_dict(self.canvas.sketch))
+                except ValueError:
+                    self.show_sketch()
+                    raise
+            self.request_preview()
+
+
+def _read(values: dict[str, Any]) -> Sketch | None:
+    """A sketch from the browser; None if it is none, or none that can be read."""
+    try:
+        return Sketch.from_dict(values)
+    except ValueError:
+        return None
