@@ -1,6 +1,6 @@
 """What a drag does, at once: the flow of the method, and the photograph warped along it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -13,6 +13,7 @@ from dragstudy.flow import backward_warp, invert_flow, resize_flow, sample_at
 from dragstudy.images import fit_size, to_pil, to_tensor
 from dragstudy.pipelines import DragPipeline
 from dragstudy.pipelines.base import make_request
+from dragstudy.widgets.sketch import Sketch
 
 PREVIEW_AREA = 256 * 256  # pixels that are warped: twice the side takes four times as long
 
@@ -34,25 +35,49 @@ class Preview:
     seconds: float
 
 
+class PreviewMaker:
+    """Makes previews of one picture after the other; what does not change from drag to drag is kept."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Image.Image | None, tuple] = None, ()  # the image and the mask's operations
+        self._small: tuple[Image.Image, np.ndarray | None] | None = None
+
+    def __call__(self, pipe: DragPipeline, image: Image.Image, sketch: Sketch) -> Preview:
+        """Preview a sketch on the image.
+
+        Raises:
+            ValueError: If there are no drags, or they do not fit the image.
+        """
+        start = perf_counter()
+        unmasked = replace(sketch, mask=()).instruction(image.size)
+        if self._of[0] is not image or self._of[1] != sketch.mask:
+            self._small, self._of = _shrink(image, sketch.raster(image.size)), (image, sketch.mask)
+        small, mask = self._small
+        drags = unmasked.resize(small.size)
+        flow, warped = _warp(
+            pipe, small, DragInstruction(drags.handle_points, drags.target_points, mask, small.size)
+        )
+        return Preview(warped, flow, perf_counter() - start)
+
+
+def _shrink(image: Image.Image, mask: np.ndarray | None) -> tuple[Image.Image, np.ndarray | None]:
+    size = fit_size(*image.size, area=PREVIEW_AREA, multiple=1)
+    if mask is not None:
+        mask = np.asarray(Image.fromarray(mask).convert("L").resize(size, Image.Resampling.BOX))
+    return image.resize(size, Image.Resampling.BICUBIC), mask
+
+
 @torch.no_grad()
-def make_preview(pipe: DragPipeline, image: Image.Image, drags: DragInstruction) -> Preview:
-    """Predict the flow of the drags and warp the image along it.
+def _warp(pipe: DragPipeline, image: Image.Image, drags: DragInstruction) -> tuple[Tensor, Image.Image]:
+    """The flow of the drags in pixels of the image, and the image along it.
 
     The flow is the method's own (FlowGen's), or for a method that has none the thin plate through the drags.
     Read along its inverse, the picture stretches where a splat would leave holes.
-
-    Raises:
-        ValueError: If the drags do not fit the image.
     """
-    start = perf_counter()
     area = getattr(pipe.config, "working_area", PREVIEW_AREA)
     request = make_request(image, drags.handle_points, drags.target_points, drags.mask, area)
-    flow = pipe.predict_flow([request]).cpu()
-    width, height = fit_size(*image.size, area=PREVIEW_AREA, multiple=1)
-    small = to_tensor(image.resize((width, height), Image.Resampling.BILINEAR))
-    flow = resize_flow(flow, (height, width))
-    warped = to_pil(backward_warp(small, invert_flow(flow, INVERSION_STEPS)))
-    return Preview(warped, flow, perf_counter() - start)
+    flow = resize_flow(pipe.predict_flow([request]).cpu(), image.size[::-1])
+    return flow, to_pil(backward_warp(to_tensor(image), invert_flow(flow, INVERSION_STEPS)))
 
 
 def flow_arrows(flow: Tensor, size: tuple[int, int], columns: int = 16) -> np.ndarray:

@@ -17,7 +17,7 @@ from dragstudy.pipelines import DragPipeline
 from dragstudy.widgets.edits import Edit, Progress, Round, carry_out
 from dragstudy.widgets.history import History
 from dragstudy.widgets.mask import Loaded
-from dragstudy.widgets.preview import Preview, make_preview
+from dragstudy.widgets.preview import Preview, PreviewMaker
 from dragstudy.widgets.sketch import Point, Sketch
 from dragstudy.widgets.worker import Worker
 
@@ -84,6 +84,7 @@ class DragSession:
         self.settings_by_method: dict[str, dict[str, Any]] = {}
         self._pipelines = {(name, weights): pipe for name, pipe in (pipelines or {}).items()}
         self._callbacks: list[Callable[[str], None]] = []
+        self._make_preview = PreviewMaker()
         self._worker = Worker(["edit", "preview"], self._fail)
         self.use(method, **(settings or {}))
         if image is not None:
@@ -348,8 +349,7 @@ class DragSession:
         pipe = self.pipeline()  # loaded before the first drag waits for it
         preview = None
         if sketch.drags:
-            image = self.pictures[sketch.picture]
-            preview = make_preview(pipe, image, sketch.instruction(image.size))
+            preview = self._make_preview(pipe, self.pictures[sketch.picture], sketch)
         self.preview = preview
         self._tell("preview")
 

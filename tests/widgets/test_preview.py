@@ -2,19 +2,23 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dragstudy.drags import DragInstruction
 from dragstudy.flow import pixel_grid
 from dragstudy.pipelines import WarpPipeline
-from dragstudy.widgets.preview import flow_arrows, make_preview
+from dragstudy.widgets.mask import Fill, Loaded
+from dragstudy.widgets.preview import PreviewMaker, flow_arrows
+from dragstudy.widgets.sketch import Sketch
 
 from ..tiny import picture
+
+
+def preview_of(image, *drags, mask=()):
+    return PreviewMaker()(WarpPipeline(), image, Sketch(drags=drags, mask=mask))
 
 
 def test_a_preview_moves_what_is_dragged_to_where_it_is_dragged():
     image = Image.new("RGB", (256, 256), "white")
     image.paste("black", (96, 96, 128, 128))
-    drags = DragInstruction([[112, 112]], [[142, 118]], image_size=image.size)
-    shown = np.asarray(make_preview(WarpPipeline(), image, drags).image.convert("L"))
+    shown = np.asarray(preview_of(image, ((112, 112), (142, 118))).image.convert("L"))
     y, x = np.nonzero(shown < 128)
     assert abs(x.mean() - (111.5 + 30)) < 3 and abs(y.mean() - (111.5 + 6)) < 3
 
@@ -22,8 +26,7 @@ def test_a_preview_moves_what_is_dragged_to_where_it_is_dragged():
 def test_what_the_mask_protects_stays():
     image, mask = picture(192, 128), np.zeros((128, 192))
     mask[:, :90] = 1
-    drags = DragInstruction([[40, 60]], [[60, 60]], mask)
-    preview = make_preview(WarpPipeline(), image, drags)
+    preview = preview_of(image, ((40, 60), (60, 60)), mask=(Loaded.from_mask(mask),))
     kept = np.asarray(image.resize(preview.image.size)).astype(int)[:, -100:]
     assert np.abs(np.asarray(preview.image)[:, -100:] - kept).max() <= 30
     assert preview.flow[..., -100:].abs().max() < 1
@@ -31,8 +34,7 @@ def test_what_the_mask_protects_stays():
 
 def test_a_preview_has_the_photographs_shape_and_a_size_of_its_own():
     for size in ((2000, 1000), (50, 90)):
-        drags = DragInstruction([[10, 10]], [[20, 15]], image_size=size)
-        preview = make_preview(WarpPipeline(), picture(*size), drags)
+        preview = preview_of(picture(*size), ((10, 10), (20, 15)))
         w, h = preview.image.size
         assert abs(w / h / (size[0] / size[1]) - 1) < 0.02 and abs(w * h / 256**2 - 1) < 0.02
         assert preview.flow.shape == (1, 2, h, w) and preview.seconds > 0
@@ -47,3 +49,13 @@ def test_arrows_are_the_flow_in_pixels_of_the_picture():
     np.testing.assert_allclose(arrows[:, 2], 10 * 0.1 * small[:, 0], atol=1e-4)
     np.testing.assert_allclose(arrows[:, 3], -10 * 0.2 * small[:, 1], atol=1e-4)
     assert (arrows[:, 0] > -0.5).all() and (arrows[:, 0] < 639.5).all()
+
+
+def test_what_is_kept_from_preview_to_preview_is_not_kept_too_long():
+    make, pipe = PreviewMaker(), WarpPipeline()
+    image, other = picture(96, 64), picture(96, 64, phase=1.0)
+    free, held = (Sketch(drags=(((20, 20), (40, 30)),), mask=mask) for mask in ((), (Fill(0),)))
+    for picture_, sketch in ((image, free), (image, held), (other, held), (other, free), (image, free)):
+        found = make(pipe, picture_, sketch)
+        fresh = PreviewMaker()(pipe, picture_, sketch)
+        assert found.image.tobytes() == fresh.image.tobytes() and found.flow.equal(fresh.flow)
