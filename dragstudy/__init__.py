@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dragstudy.drags import DragInstruction
     from dragstudy.pipelines import load
+    from dragstudy.widgets.editor import DragEditor
+    from dragstudy.widgets.session import DragSession
 
-__all__ = ["DragInstruction", "__version__", "load"]
+__all__ = ["DragEditor", "DragInstruction", "DragSession", "__version__", "load"]
 __version__ = "0.1.0"
 
 # imported when first asked for, so that `import dragstudy` is quick
-_HOMES = {"DragInstruction": "dragstudy.drags", "load": "dragstudy.pipelines"}
+_HOMES = {
+    "DragEditor": "dragstudy.widgets.editor",
+    "DragInstruction": "dragstudy.drags",
+    "DragSession": "dragstudy.widgets.session",
+    "load": "dragstudy.pipelines",
+}
 
 
 def __getattr__(name: str) -> object:
