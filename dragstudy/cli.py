@@ -300,32 +300,73 @@ def _finetune(args: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands) -> None:
-    evaluate = commands.add_parser("evaluate", help="measure methods on pairs that were never trained on")
+    evaluate = commands.add_parser("evaluate", help="measure methods on a benchmark; the same goes on")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("methods", nargs="+", metavar="METHOD")
-    evaluate.add_argument("--data", type=Path, required=True, help="folder of pairs")
-    evaluate.add_argument("--weights", default="tiny", help="a name, a folder or a hub id")
-    evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("-o", "--out", type=Path, metavar="CSV", help="write the table there, too")
-    _add_set(evaluate, "an option of the evaluation")
+    evaluate.add_argument(
+        "--methods", nargs="+", default=["main"], metavar="ROW", help="rows of the table, or main, all, ..."
+    )
+    evaluate.add_argument(
+        "--benchmark", default="talking-head", metavar="NAME[:PATH]", help="default: talking-head"
+    )
+    evaluate.add_argument("--points", type=int, default=68, help="landmarks dragged: 68 (default), 17, 5, 1")
+    evaluate.add_argument("--count", type=int, metavar="N", help="only N samples, spread evenly over all")
+    evaluate.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
+    evaluate.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    evaluate.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, in place of processes")
+    evaluate.add_argument("--threads", type=int, default=1, metavar="N", help="of each process (default: 1)")
+    evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
+    evaluate.add_argument(
+        "--weights", action="append", default=[], metavar="METHOD=NAME", help="a name, a folder or a hub id"
+    )
+    evaluate.add_argument("--device", help="such as cuda (default: where the weights are loaded)")
+    evaluate.add_argument("--clip", default="", metavar="NAME", help="a CLIP model, to measure by that too")
+    evaluate.add_argument("--pixels", action="store_true", help="measure pixels only, without networks")
+    evaluate.add_argument("--anew", action="store_true", help="drop edits that were made otherwise")
+    _add_set(evaluate, "an argument of every row's call, such as num_inference_steps=10")
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from dragstudy._edit import settable_arguments
-    from dragstudy._options import check_options, read_pairs
-    from dragstudy._results import markdown_table
-    from dragstudy.metrics.evaluate import evaluate_methods
+    from dragstudy.metrics import workers
 
-    options = read_pairs(args.set)
-    for method in args.methods:
-        known = {"split": str, "count": int} | settable_arguments(method)
-        options = check_options(options, known, f"--set cannot give {method}")
-    if args.out and not args.out.absolute().parent.is_dir():
-        raise ValueError(f"the folder of {args.out} does not exist")
-    frame = evaluate_methods(args.methods, args.data, weights=args.weights, seed=args.seed, **options)
-    if args.out:
-        frame.to_csv(args.out, index=False)
-    print(markdown_table(frame), end="")
+    workers.set_threads(args.threads)  # before anything numerical is imported
+    from contextlib import nullcontext
+    from functools import partial
+
+    from dragstudy._edit import settable_arguments
+    from dragstudy._options import check_options, read_pairs, split_pairs
+    from dragstudy._results import markdown_table
+    from dragstudy.data.edit_benchmarks import open_benchmark
+    from dragstudy.metrics import comparison_tables
+    from dragstudy.metrics.comparison import Settings, compare
+    from dragstudy.metrics.measures import Tools, all_tools
+    from dragstudy.metrics.rows import find_rows
+    from dragstudy.pipelines import find_method
+
+    for name in ("workers", "threads"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    rows, options, weights = find_rows(args.methods), read_pairs(args.set), split_pairs(args.weights)
+    for method in weights:
+        find_method(method)
+    for row in rows:
+        if row.method:
+            options = check_options(options, settable_arguments(row.method), f"--set cannot give {row.name}")
+    name, _, path = args.benchmark.partition(":")
+    benchmark = open_benchmark(name, points=args.points, path=Path(path) if path else None, count=args.count)
+    settings = Settings(weights, args.device, options, args.threads)
+    place = nullcontext(workers.in_this_process)
+    if args.scheduler:
+        place = workers.scheduler(args.scheduler)
+    elif args.workers > 1:
+        place = workers.processes(args.workers, args.threads)
+    tools = Tools if args.pixels else partial(all_tools, args.clip)
+    shared = {"seeds": args.seeds, "settings": settings, "tools": tools}
+    with place as mapper:
+        frame = compare(rows, benchmark, args.out, mapper=mapper, anew=args.anew, **shared)
+    table = comparison_tables.summary(frame)
+    table.to_csv(args.out / "summary.csv", index=False)
+    comparison_tables.set_distances(frame, args.out).to_csv(args.out / "sets.csv", index=False)
+    print(markdown_table(comparison_tables.headline(table)), end="")
     return 0
 
 

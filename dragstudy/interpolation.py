@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from dragstudy.drags import DragInstruction
@@ -82,7 +82,7 @@ def distance_to_drags(sparse: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b 1 h 
     """
     free = (~sparse.detach().any(dim=1)).cpu().numpy().astype(np.uint8)
     found = [
-        cv2.distanceTransform(one, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        distance_transform_edt(one)  # OpenCV's has two outcomes on machines of one core
         if not one.all()
         else np.full(one.shape, np.inf)
         for one in free

@@ -3,10 +3,11 @@
 Flows are in pixels of their own grid; a pixel that is not drawn is zero.
 """
 
-import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 
@@ -52,7 +53,7 @@ def sample_watershed(
         raise ValueError(f"spacing must be an odd positive number of pixels, got {spacing}.")
     allowed = torch.ones_like(flow[0], dtype=torch.bool) if mask is None else mask[0] > 0.5
     open_ = F.pad((allowed & ~_motion_edges(flow, edge_threshold)).byte(), (1, 1, 1, 1))
-    distance = cv2.distanceTransform(open_.cpu().numpy(), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    distance = distance_transform_edt(open_.cpu().numpy()).astype(np.float32)[1:-1, 1:-1]
     heights = torch.from_numpy(distance).to(flow.device).double()
     # a ridge has many equal heights: the position breaks the tie, so that one point a window is left
     heights = heights + 1e-9 * torch.arange(heights.numel(), device=flow.device).view_as(heights)

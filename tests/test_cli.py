@@ -10,6 +10,8 @@ from dragstudy import __version__, cli
 from dragstudy.data import curate
 from dragstudy.drags import DragInstruction
 
+EVALUATE = ["evaluate", "--out", "table"]
+
 
 @pytest.fixture
 def photo(tmp_path):
@@ -143,14 +145,20 @@ def test_what_the_user_gets_wrong_is_one_line_and_exit_code_2(
         (["finetune", "a.mp4", "--out", "parrot"], "no clip at a.mp4"),
         (["finetune", "a.mp4", "--out", "parrot", "--set", "speed=3"], "there is no setting 'speed', only"),
         (["finetune", "a.mp4", "--out", "parrot", "--set", "rank=low"], "rank must be int, got 'low'"),
-        (["evaluate", "warp", "magic", "--data", "pairs"], "method must be one of"),
-        (["evaluate", "warp", "--data", "pairs", "--set", "split=3"], "split must be str, got 3"),
+        ([*EVALUATE, "--methods", "warp", "magic"], "a method must be one of do-nothing, warp"),
+        ([*EVALUATE, "--set", "rounds=many"], "rounds must be int, got 'many'"),
         (
-            ["evaluate", "instantdrag", "warp", "--data", "pairs", "--set", "flow_guidance_scale=2"],
+            [*EVALUATE, "--methods", "instantdrag", "warp", "--set", "flow_guidance_scale=2"],
             "--set cannot give warp 'flow_guidance_scale'",
         ),
-        (["evaluate", "warp", "--data", "pairs", "-o", "no/table.csv"], "the folder of no/table.csv"),
-        (["evaluate", "warp", "--data", "pairs"], "no manifest.parquet in pairs"),
+        ([*EVALUATE, "--benchmark", "moon"], "benchmark must be one of"),
+        ([*EVALUATE, "--benchmark", "dragbench"], "needs the path of a folder"),
+        ([*EVALUATE, "--benchmark", "dragbench:no/folder"], "no/folder holds no"),
+        ([*EVALUATE, "--points", "3"], "points must be one of"),
+        ([*EVALUATE, "--count", "0"], "count must be at least 1"),
+        ([*EVALUATE, "--workers", "0"], "--workers must be at least 1, got 0"),
+        ([*EVALUATE, "--weights", "magic=here"], "method must be one of"),
+        ([*EVALUATE, "--weights", "here"], "expected NAME=VALUE, got 'here'"),
     ],
 )
 def test_the_other_commands_refuse_alike(arguments, sentence, tmp_path, monkeypatch, capsys):

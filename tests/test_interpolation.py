@@ -2,13 +2,19 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from dragstudy.drags import DragInstruction
-from dragstudy.interpolation import interpolate_drags, interpolate_sparse, spread_drags
+from dragstudy.interpolation import (
+    distance_to_drags,
+    interpolate_drags,
+    interpolate_sparse,
+    spread_drags,
+)
 
 SIZE = (48, 64)
 METHODS = ["thin_plate", "moving_least_squares"]
@@ -157,3 +163,21 @@ def test_spread_drags_is_the_same_at_any_stride_up_to_the_interpolation(generato
     sparse = scattered(generator, count=3)
     fine, coarse = spread_drags(sparse, softness=0.3, stride=1), spread_drags(sparse, softness=0.3, stride=4)
     assert_close(coarse, fine, atol=0.05, rtol=0)
+
+
+def test_the_distance_to_drags_is_the_same_wherever_it_lies_in_memory_and_on_however_many_threads():
+    sparse = torch.zeros(1, 2, 256, 256)
+    places = torch.randint(0, 256, (9, 2), generator=torch.Generator().manual_seed(0))
+    sparse[0, 0, places[:, 1], places[:, 0]] = 1.0
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    squared = (x[..., None] - places[:, 0]) ** 2 + (y[..., None] - places[:, 1]) ** 2
+    expected = squared.amin(dim=-1).double().sqrt().float()
+    threads = cv2.getNumThreads()
+    try:
+        for number in (1, threads):
+            cv2.setNumThreads(number)
+            for offset in range(4):
+                moved = torch.empty(offset + sparse.numel())[offset:].view_as(sparse).copy_(sparse)
+                assert torch.equal(distance_to_drags(moved)[0, 0], expected)
+    finally:
+        cv2.setNumThreads(threads)

@@ -5,7 +5,6 @@ A pair knows what the edit should look like: its source is edited by drags that 
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,8 +13,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from dragstudy.data.pairs import PairDataset
-from dragstudy.data.people import FaceLandmarks
 from dragstudy.drags import DragInstruction
 from dragstudy.images import load_image, to_tensor
 from dragstudy.metrics.distance import landmark_distance
@@ -32,7 +29,7 @@ from dragstudy.metrics.intervals import (
 )
 from dragstudy.metrics.perceptual import lpips_model
 from dragstudy.metrics.single_drags import SINGLE_DRAGS, dragged_share, single_drag
-from dragstudy.pipelines import DragPipeline, find_method, load
+from dragstudy.pipelines import DragPipeline
 from dragstudy.progress import progress
 
 __all__ = [
@@ -43,12 +40,12 @@ __all__ = [
     "bootstrap_interval",
     "dragged_share",
     "evaluate_edits",
-    "evaluate_methods",
     "face_region",
     "flow_drags",
     "head_mask",
     "interval_table",
     "landmark_drags",
+    "lpips_model",
     "margins",
     "measure_edit",
     "shares",
@@ -134,54 +131,6 @@ def evaluate_edits(
             known = {"method": name, "key": item["key"], "drags": len(points[0])}
             rows.append(known | measure_edit(image, item, detector, lpips) | {"seconds": seconds})
     return pd.DataFrame(rows, columns=["method", "key", "drags", *METRICS])
-
-
-def evaluate_methods(
-    methods: Sequence[str],
-    data: Path | str,
-    *,
-    split: str = "test",
-    weights: str | Path = "tiny",
-    count: int = 20,
-    seed: int = 0,
-    **options: Any,
-) -> pd.DataFrame:
-    """Compare methods, by name, on pairs of one folder, dragging all 68 face landmarks.
-
-    Args:
-        methods: Keys of `dragstudy.pipelines.METHODS`.
-        data: Folder of pairs, such as `dragstudy curate --recipe held-out` makes.
-        split: Which of its splits.
-        weights: As in `dragstudy.load`.
-        count: Pairs, spread evenly over the set.
-        seed: Of the edits and of the intervals' resamples.
-        options: Further arguments of each pipeline's call.
-
-    Returns:
-        What `summarize` gives, the do-nothing row first.
-
-    Raises:
-        ValueError: If there is no such method, or no pair of which both frames show a face.
-    """
-    for method in methods:
-        find_method(method)  # before any is evaluated
-    pairs = PairDataset(data, split)
-    count = min(count, len(pairs))
-    chosen = [pairs[k * len(pairs) // count] for k in range(count)]
-    shared = {"detector": FaceLandmarks(), "lpips": lpips_model("alex"), "seed": seed}
-    frames = []
-    for number, method in enumerate(methods):
-        pipe = load(method, weights)
-        pipe.set_progress_bar_config(disable=True)
-        frames.append(
-            evaluate_edits(pipe, chosen, method=method, do_nothing=number == 0, **shared, **options)
-        )
-    frame = pd.concat(frames)
-    if frame.empty:
-        raise ValueError(f"no pair of split {split!r} in {data} shows a face in both frames")
-    return summarize(
-        frame.sort_values("method", key=lambda name: name != DO_NOTHING, kind="stable"), seed=seed
-    )
 
 
 @torch.no_grad()

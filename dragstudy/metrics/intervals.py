@@ -42,9 +42,7 @@ def bootstrap_interval(
     given = given[~given.isnan()]
     if not len(given):
         return (float("nan"),) * 3
-    means = torch.stack(
-        [given[torch.randint(len(given), given.shape, generator=generator)].mean() for _ in range(resamples)]
-    )
+    means = given[torch.randint(len(given), (resamples, len(given)), generator=generator)].mean(dim=1)
     ends = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
     low, high = means.quantile(ends, interpolation="nearest").tolist()  # between two infinities lies NaN
     return given.mean().item(), low, high

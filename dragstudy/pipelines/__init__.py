@@ -7,6 +7,7 @@ from dragstudy import _torchvision
 _torchvision.require()  # diffusers reaches torchvision through peft and transformers as it is imported
 
 from dragstudy.pipelines.base import DragPipeline, DragPipelineOutput  # noqa: E402
+from dragstudy.pipelines.bidirectional import BidirectionalWarpPipeline  # noqa: E402
 from dragstudy.pipelines.dragdiffusion import DragDiffusionPipeline  # noqa: E402
 from dragstudy.pipelines.dragondiffusion import DragonDiffusionPipeline  # noqa: E402
 from dragstudy.pipelines.instantdrag import InstantDragPipeline  # noqa: E402
@@ -17,6 +18,7 @@ from dragstudy.pipelines.weights import tiny_instantdrag, tiny_latent, tiny_ligh
 
 __all__ = [
     "METHODS",
+    "BidirectionalWarpPipeline",
     "DragDiffusionPipeline",
     "DragPipeline",
     "DragPipelineOutput",
@@ -37,6 +39,7 @@ METHODS: dict[str, type[DragPipeline]] = {
     "dragondiffusion": DragonDiffusionPipeline,
     "sdedrag": SDEDragPipeline,
     "warp": WarpPipeline,
+    "bidirectional-warp": BidirectionalWarpPipeline,
 }
 
 
@@ -46,8 +49,8 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
     Args:
         method: One of `METHODS`: `"instantdrag"` (the paper's conditioning), `"instantdrag-splat"` (also sees
             the source moved along the flow), `"lightningdrag"` (fills a mask), `"dragdiffusion"`,
-            `"dragondiffusion"`, `"sdedrag"` (three that edit the photograph's own noise), or `"warp"` (no
-            network).
+            `"dragondiffusion"`, `"sdedrag"` (three that edit the photograph's own noise), or `"warp"` and
+            `"bidirectional-warp"` (no network).
         weights: `"tiny"` for the weights in this repository, a folder that `save_pretrained` wrote, or a hub
             id.
 
@@ -60,8 +63,8 @@ def load(method: str = "instantdrag", weights: str | Path = "tiny") -> DragPipel
         'WarpPipeline'
     """
     pipeline = find_method(method)
-    if method == "warp":
-        return WarpPipeline()
+    if pipeline in (WarpPipeline, BidirectionalWarpPipeline):
+        return pipeline()
     if str(weights) == "tiny":
         if pipeline is InstantDragPipeline:
             return tiny_instantdrag("splat" if method == "instantdrag-splat" else "concat")

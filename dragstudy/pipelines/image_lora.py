@@ -9,8 +9,10 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -24,6 +26,7 @@ from dragstudy.models.lora import add_lora
 
 ATTENTION = ("to_q", "to_k", "to_v")
 FACTORS = ("lora_A.weight", "lora_B.weight")  # peft's names for the two
+_kept_in: ContextVar[Path | None] = ContextVar("kept_in", default=None)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,18 @@ def lora_file(
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for tensor in (latents, prompt_embeds, weights):
         digest.update(tensor.detach().float().cpu().numpy().tobytes())
-    return (folder or cache_dir() / "image-lora") / f"{digest.hexdigest()[:32]}.safetensors"
+    return (folder or _kept_in.get() or cache_dir() / "image-lora") / f"{digest.hexdigest()[:32]}.safetensors"
+
+
+@contextmanager
+def forgotten_loras() -> Iterator[None]:
+    """Within it no LoRA is known, and none is remembered afterwards: an edit's seconds then hold its own."""
+    with TemporaryDirectory() as folder:
+        token = _kept_in.set(Path(folder))
+        try:
+            yield
+        finally:
+            _kept_in.reset(token)
 
 
 @contextmanager

