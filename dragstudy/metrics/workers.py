@@ -59,7 +59,7 @@ def processes(workers: int, threads: int = 1) -> Iterator[Mapper]:
     quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "memory_limit": None}
     with (
         _environment(environment),
-        LocalCluster(workers, threads_per_worker=1, processes=True, **quiet) as cluster,
+        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet) as cluster,
         Client(cluster) as client,
     ):
         yield _mapper(client)
