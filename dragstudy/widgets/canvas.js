@@ -358,7 +358,10 @@ function drawDrags(context, drags, viewport, selection, hover) {
     const at = ends[one.index][one.end === "handle" ? 0 : 1];
     outlined(context, circles([at], radius), { width: 3, colour: one === hover ? "white" : SELECTED });
   }
-  if (drags.length < 2 || drags.length > FEW) return;
+  if (drags.length > 1 && drags.length <= FEW) drawNumbers(context, ends);
+}
+
+function drawNumbers(context, ends) {
   Object.assign(context, { font: "600 12px system-ui, sans-serif", textAlign: "center", textBaseline: "middle" });
   Object.assign(context, { lineWidth: 3.5, strokeStyle: DARK, fillStyle: "white" });
   ends.forEach(([[x, y], target], index) => {
@@ -409,7 +412,6 @@ class Shared {
     this.history = emptyHistory(model.get("sketch"));
     this.pictures = new Map(); // by id: what undo goes back to is there even while the kernel is busy
     this.slots = { preview: new Slot(), flow: new Slot(), after: new Slot() };
-    this.previewOf = null; // the picture that the preview was made from
     this.listeners = {
       "change:picture": () => this.loadPicture(),
       "change:preview": () => this.loadPreview(),
@@ -459,7 +461,6 @@ class Shared {
 
   loadPreview() {
     const { data, flow } = this.model.get("preview");
-    this.previewOf = this.model.get("picture").id;
     this.load(this.slots.preview, data);
     this.load(this.slots.flow, flow);
   }
@@ -583,7 +584,8 @@ const ACTIONS = {
 const DRAWING = ["drag brush erase pan", "size fill invert clearMask", "remove clearDrags", "undo redo"];
 const VIEWING = ["picture preview compare", "flowNone flowColour flowArrows", "zoomOut percent zoomIn fit", "help"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const MORE_KEYS = [["Arrows", "Move the selected end by 1 px (Shift: 10)"], ["Space+pull", "Move the picture"],
+const MORE_KEYS = [["Arrows", "Move the selected end by 1 px (Shift: 10)"],
+  ["Arrows", "Or the brush (Shift: paint), or the picture"], ["Space+pull", "Move the picture"],
   ["Shift+press", "A new drag, even on another one's end"], ["Ctrl+wheel", "Zoom"]];
 
 /** A key with its modifiers: "z", "Ctrl+Shift+z", "Shift+Delete"; Shift is in the character, Cmd is Ctrl. */
@@ -697,7 +699,7 @@ class View {
     }
     const stops = [...bar.querySelectorAll("button")];
     stops.forEach((button, k) => (button.tabIndex = k ? -1 : 0)); // one stop for Tab; arrows go on inside
-    bar.addEventListener("keydown", (event) => {
+    this.on(bar, "keydown", (event) => {
       const at = stops.indexOf(event.target);
       const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: stops.length - 1 }[event.key];
       if (at < 0 || to === undefined || keyName(event) !== event.key) return;
@@ -706,7 +708,7 @@ class View {
       next.focus();
       event.preventDefault();
       event.stopPropagation();
-    }, { signal: this.closing.signal });
+    });
     return bar;
   }
 
@@ -716,10 +718,10 @@ class View {
     const button = element("button", { type: "button", "aria-label": label, title, "data-action": name });
     if (icon) button.innerHTML = icon;
     else button.textContent = text;
-    button.addEventListener("click", (event) => {
+    this.on(button, "click", (event) => {
       this.run(name);
       if (event.detail) this.root.focus({ preventScroll: true }); // a click, not a key: the keys draw again
-    }, { signal: this.closing.signal });
+    });
     return (this.buttons[name] = button);
   }
 
@@ -727,8 +729,7 @@ class View {
     this.size = element("input", { type: "range", min: 0, max: 100, step: 1, "aria-label": "Brush size",
       title: "Brush size (, and .)" });
     this.sizeText = element("output", {});
-    this.size.addEventListener("input", () => this.setRadius(this.largest ** (this.size.value / 100)),
-      { signal: this.closing.signal });
+    this.on(this.size, "input", () => this.setRadius(this.largest ** (this.size.value / 100)));
     return element("label", { class: "dsc-size" }, element("span", {}, "Size"), this.size, this.sizeText);
   }
 
@@ -785,10 +786,14 @@ class View {
   /** The picture that is shown: the preview where it is asked for, there is one, and a drag moves something. */
   get base() {
     const { preview } = this.shared.slots;
-    const { drags, picture } = this.sketch;
-    const moves = drags.some(([handle, target]) => !same(handle, target));
-    const shown = this.get("view") === "preview" && moves && this.shared.previewOf === picture;
+    const moves = this.sketch.drags.some(([handle, target]) => !same(handle, target));
+    const shown = this.get("view") === "preview" && moves && this.previewFits;
     return (shown && preview.bitmap) || this.picture?.slot.bitmap || null;
+  }
+
+  /** Whether the preview is of the picture that is drawn on; one that comes late may be of another. */
+  get previewFits() {
+    return this.get("preview").picture === this.sketch.picture;
   }
 
   /** Where the divider is on the screen: within what is seen of the picture. */
@@ -828,14 +833,13 @@ class View {
     if (this.get("view") === "compare") return this.drawAfter(context, cover);
 
     const flow = this.get("flow_view");
-    const ofThis = this.shared.previewOf === sketch.picture;
-    if (flow === "colour" && ofThis && this.shared.slots.flow.bitmap) {
+    if (flow === "colour" && this.previewFits && this.shared.slots.flow.bitmap) {
       context.globalAlpha = 0.6;
       cover(this.shared.slots.flow.bitmap);
       context.globalAlpha = 1;
     }
     if (sketch.mask.length) this.drawMask(context, cover);
-    if (flow === "arrows" && ofThis) drawFlowArrows(context, this.get("preview").arrows ?? [], viewport);
+    if (flow === "arrows" && this.previewFits) drawFlowArrows(context, this.get("preview").arrows ?? [], viewport);
     drawDrags(context, sketch.drags, viewport, this.selection, this.gesture ? null : this.hover?.hit);
     this.drawBrush(context);
     this.stage.style.cursor = this.cursor();
@@ -868,10 +872,13 @@ class View {
 
   drawBrush(context) {
     if (!["brush", "erase"].includes(this.get("tool")) || this.panning) return;
-    const flashed = performance.now() < this.ringUntil && [this.box.width / 2, this.box.height / 2];
-    const at = this.hover?.at ?? flashed;
+    const at = this.hover?.at ?? (performance.now() < this.ringUntil && this.centre);
     const radius = Math.max(1, this.get("radius") * this.viewport.scale);
     if (at) outlined(context, circles([at], radius), { width: 1.5 });
+  }
+
+  get centre() {
+    return [this.box.width / 2, this.box.height / 2];
   }
 
   get panning() {
@@ -913,9 +920,8 @@ class View {
   /** Zoom about the middle; by 0: show the whole picture. */
   zoom(factor) {
     if (!this.viewport) return;
-    const middle = [this.box.width / 2, this.box.height / 2];
     const { picture, box } = this;
-    this.viewport = factor ? zoomAt(this.viewport, factor, middle, picture, box) : fit(picture, box);
+    this.viewport = factor ? zoomAt(this.viewport, factor, this.centre, picture, box) : fit(picture, box);
     this.invalidate();
   }
 
@@ -932,7 +938,7 @@ class View {
   addInTheMiddle() {
     if (!this.viewport) return;
     this.choose("drag");
-    const at = clampToImage(screenToImage(this.viewport, [this.box.width / 2, this.box.height / 2]), this.picture);
+    const at = clampToImage(screenToImage(this.viewport, this.centre), this.picture);
     this.shared.commit({ type: "add", handle: at, target: at });
     this.select({ index: this.sketch.drags.length - 1, end: "target" });
   }
@@ -960,9 +966,14 @@ class View {
     const { box, viewport } = this;
     if (!viewport) return;
     const [x, y] = imageToScreen(viewport, this.endOf(this.selection));
-    const shift = (at, length) => clamp(at, 24, length - 24) - at;
-    const moved = { ...viewport, x: viewport.x + shift(x, box.width), y: viewport.y + shift(y, box.height) };
-    this.viewport = settle(moved, this.picture, box);
+    const into = (at, length) => clamp(at, 24, length - 24) - at;
+    this.shift([into(x, box.width), into(y, box.height)]);
+  }
+
+  /** Move what is shown by so many pixels of the screen. */
+  shift([x, y]) {
+    const moved = { ...this.viewport, x: this.viewport.x + x, y: this.viewport.y + y };
+    this.viewport = settle(moved, this.picture, this.box);
     this.invalidate();
   }
 
@@ -996,8 +1007,7 @@ class View {
 
   beginPan(last) {
     const move = (at) => {
-      const moved = { ...this.viewport, x: this.viewport.x + at[0] - last[0], y: this.viewport.y + at[1] - last[1] };
-      this.viewport = settle(moved, this.picture, this.box);
+      this.shift([at[0] - last[0], at[1] - last[1]]);
       last = at;
     };
     return { pans: true, move };
@@ -1060,45 +1070,70 @@ class View {
     return { action: stroke(points), changed: true, move, close };
   }
 
-  /** Arrow keys: from the first key down to the last key up is one gesture. */
-  nudge(event) {
-    if (!this.selection || !this.viewport || this.get("view") === "compare") return false;
-    const [dx, dy] = ARROWS[event.key].map((step) => step * (event.shiftKey ? 10 : 1));
-    this.gesture ??= { keys: new Set() };
-    this.gesture.keys.add(event.key);
-    const [x, y] = this.endOf(this.selection);
-    this.update({ type: "move", ...this.selection, to: clampToImage([x + dx, y + dy], this.picture) });
-    this.reveal();
+  /** Arrow keys move what the tool moves; from the first key down to the last key up is one gesture. */
+  arrow(event) {
+    const tool = this.get("tool");
+    if (!this.viewport || (this.get("view") === "compare" && tool !== "pan")) return false;
+    const direction = ARROWS[event.key];
+    if (tool === "pan") this.shift(direction.map((one) => -one * (event.shiftKey ? 200 : 40)));
+    else if (tool !== "drag") this.brushOn(event, direction);
+    else if (this.selection) this.nudge(event, direction);
+    else return false;
     return true;
+  }
+
+  nudge({ key, shiftKey }, direction) {
+    this.gesture ??= { keys: new Set() };
+    this.gesture.keys.add(key);
+    const to = this.endOf(this.selection).map((one, axis) => one + direction[axis] * (shiftKey ? 10 : 1));
+    this.update({ type: "move", ...this.selection, to: clampToImage(to, this.picture) });
+    this.reveal();
+  }
+
+  /** Move the brush by half its radius, with Shift painting, from where the pointer is or from the middle. */
+  brushOn({ key, shiftKey }, direction) {
+    const from = this.hover?.at ?? this.centre;
+    const step = Math.max(2, (this.get("radius") * this.viewport.scale) / 2);
+    const [x, y] = from.map((one, axis) => one + direction[axis] * step);
+    const to = [clamp(x, 0, this.box.width), clamp(y, 0, this.box.height)];
+    if (shiftKey) this.gesture ??= { ...this.beginStroke(from), keys: new Set() };
+    this.gesture?.keys.add(key);
+    this.gesture?.move(to, [to]);
+    this.hover = { at: to, hit: null };
+    this.invalidate();
   }
 
   // -- input
 
   listen() {
-    const on = (target, type, listener, options = {}) =>
-      target.addEventListener(type, listener, { signal: this.closing.signal, ...options });
-    on(this.stage, "pointerdown", (event) => this.onPointerDown(event));
-    on(this.stage, "pointermove", (event) => this.onPointerMove(event));
-    on(this.stage, "pointerup", (event) => this.onPointerUp(event, true));
-    on(this.stage, "pointercancel", (event) => this.onPointerUp(event, false));
-    on(this.stage, "pointerleave", () => this.point(null));
-    on(this.stage, "mousedown", (event) => this.help.contains(event.target) || event.preventDefault());
-    on(this.stage, "contextmenu", (event) => this.pointers.size && event.preventDefault()); // of a long touch
-    on(this.stage, "wheel", (event) => this.onWheel(event), { passive: false });
-    on(this.root, "keydown", (event) => this.onKeyDown(event));
-    on(this.root, "keyup", (event) => this.onKeyUp(event));
-    on(this.root, "focusout", () => this.releaseKeys());
-    on(this.divider, "keydown", (event) => this.onDividerKey(event));
-    this.observer = new ResizeObserver(() => {
-      const { clientWidth: width, clientHeight: height } = this.stage;
-      if (!width || !height) return; // scrolled away, or in a hidden tab
-      const { picture, viewport } = this;
-      const whole = !viewport || viewport.scale <= fit(picture, this.box).scale;
-      this.box = { width, height };
-      if (picture) this.viewport = whole ? fit(picture, this.box) : zoomAt(viewport, 1, [0, 0], picture, this.box);
-      this.invalidate();
-    });
+    this.on(this.stage, "pointerdown", (event) => this.onPointerDown(event));
+    this.on(this.stage, "pointermove", (event) => this.onPointerMove(event));
+    this.on(this.stage, "pointerup", (event) => this.onPointerUp(event, true));
+    this.on(this.stage, "pointercancel", (event) => this.onPointerUp(event, false));
+    this.on(this.stage, "pointerleave", () => this.point(null));
+    this.on(this.stage, "mousedown", (event) => this.help.contains(event.target) || event.preventDefault());
+    this.on(this.stage, "contextmenu", (event) => this.pointers.size && event.preventDefault()); // of a long touch
+    this.on(this.stage, "wheel", (event) => this.onWheel(event), { passive: false });
+    this.on(this.root, "keydown", (event) => this.onKeyDown(event));
+    this.on(this.root, "keyup", (event) => this.onKeyUp(event));
+    this.on(this.root, "focusout", () => this.releaseKeys());
+    this.on(this.divider, "keydown", (event) => this.onDividerKey(event));
+    this.observer = new ResizeObserver(([{ contentRect }]) => this.resize(contentRect));
     this.observer.observe(this.stage);
+  }
+
+  on(target, type, listener, options = {}) {
+    target.addEventListener(type, listener, { signal: this.closing.signal, ...options });
+  }
+
+  /** The stage has another size: what showed the whole picture still does, what was zoomed stays so. */
+  resize({ width, height }) {
+    if (!width || !height) return; // scrolled away, or in a hidden tab
+    const { picture, viewport } = this;
+    const whole = !viewport || viewport.scale <= fit(picture, this.box).scale;
+    this.box = { width, height };
+    if (picture) this.viewport = whole ? fit(picture, this.box) : zoomAt(viewport, 1, [0, 0], picture, this.box);
+    this.invalidate();
   }
 
   at(event) {
@@ -1170,7 +1205,7 @@ class View {
       this.finish(false);
       return true;
     }
-    if (event.key in ARROWS && [event.key, `Shift+${event.key}`].includes(name)) return this.nudge(event);
+    if (event.key in ARROWS && [event.key, `Shift+${event.key}`].includes(name)) return this.arrow(event);
     if (name === " ") this.space = true;
     if (name === "Escape" && !this.help.hidden) name = "?";
     if (name in KEYS && !(event.repeat && name === "Enter")) this.run(KEYS[name]);

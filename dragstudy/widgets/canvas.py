@@ -1,6 +1,5 @@
 """The canvas on which drags and a mask are drawn. What the hand does, `canvas.js` does in the browser."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +7,20 @@ import anywidget
 import traitlets
 from PIL import Image
 
-MAX_SIDE = 2048  # a screen shows no more of the whole picture
+from dragstudy.widgets.display import encoded
+
 LOSSLESS_AREA = 512 * 512  # up to here a PNG is small enough, and every pixel is seen when zoomed in
-JPEG_QUALITY = 92
 
 
 def display_bytes(image: Image.Image) -> bytes:
-    """Encode a picture for the browser: at most 2048 pixels on its longer side, PNG if small, else JPEG.
+    """Encode a picture for the browser, no larger than a screen: as PNG if it is small, else as JPEG.
 
     Example:
         >>> display_bytes(Image.new("RGB", (64, 48)))[1:4]
         b'PNG'
     """
-    shown = image.convert("RGB")
-    shown.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)  # of the copy; small ones stay
-    buffer = io.BytesIO()
-    if image.width * image.height <= LOSSLESS_AREA:
-        shown.save(buffer, format="PNG")
-    else:
-        shown.save(buffer, format="JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
+    small = image.width * image.height <= LOSSLESS_AREA
+    return encoded(image, format="PNG" if small else "JPEG")
 
 
 class DragCanvas(anywidget.AnyWidget):
@@ -42,8 +35,9 @@ class DragCanvas(anywidget.AnyWidget):
     Attributes:
         picture: The photograph: its `id` in the session, `width`, `height`, and `data`, a PNG or a JPEG that
             may be smaller. Empty where there is none.
-        preview: What the drags would do: `data`, a picture; `arrows`, `[[x, y, dx, dy], ...]` in pixels of
-            the photograph; `flow`, a picture of the flow in colours, or None. Empty where there is none.
+        preview: What the drags would do: `picture`, the `id` of what they are drawn on; `data`, a picture;
+            `arrows`, `[[x, y, dx, dy], ...]` in pixels of the photograph; `flow`, a picture of the flow in
+            colours, or None. Empty where there is none.
         after: A result to compare with: `data`, a picture, and `label`. Empty where there is none.
         sketch: What is drawn, up to the last gesture that has ended, as `Sketch.to_dict` writes it.
         live: The sketch as the running gesture would leave it; empty while none runs. The browser sets it.
@@ -67,7 +61,7 @@ class DragCanvas(anywidget.AnyWidget):
     preview = traitlets.Dict().tag(sync=True)
     after = traitlets.Dict().tag(sync=True)
     sketch = traitlets.Dict().tag(sync=True)
-    live = traitlets.Dict().tag(sync=True)
+    live = traitlets.Dict().tag(sync=True, echo_update=False)  # nobody else has to know, and it comes often
     tool = traitlets.Enum(["drag", "brush", "erase", "pan"], "drag").tag(sync=True)
     radius = traitlets.Float(24.0, min=0).tag(sync=True)
     view = traitlets.Enum(["picture", "preview", "compare"], "preview").tag(sync=True)

@@ -12,22 +12,22 @@ import anywidget
 import traitlets
 from PIL import Image
 
+SCREEN = 2048  # pixels; none shows more of a whole picture
 QUALITY = 90  # of the JPEGs that are shown; what is kept is never one
 
 
-def jpeg(image: Image.Image, side: int = 2048) -> bytes:
+def encoded(image: Image.Image, side: int = SCREEN, *, format: str = "JPEG") -> bytes:
     """A picture as the browser gets it, its longer side at most `side` pixels."""
-    if max(image.size) > side:
-        image = image.copy()
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    shown = image.convert("RGB")
+    shown.thumbnail((side, side), Image.Resampling.LANCZOS)  # of the copy; a small one stays as it is
     content = io.BytesIO()
-    image.save(content, "jpeg", quality=QUALITY)
+    shown.save(content, format, quality=QUALITY)
     return content.getvalue()
 
 
 def figure(image: Image.Image, caption: str, *, side: int = 1024, busy: bool = False) -> str:
     """A picture above its caption, in HTML; the caption, a plain text, is also what is read out for it."""
-    data = base64.b64encode(jpeg(image, side)).decode("ascii")
+    data = base64.b64encode(encoded(image, side)).decode("ascii")
     first, *rest = (escape(line) for line in caption.splitlines())
     text = "<br>".join([f"<strong>{first}</strong>", *rest])
     return (

@@ -7,23 +7,32 @@ function render({ model, el }) {
     line.textContent = model.get("text");
     line.className = `dragstudy-status dragstudy-${model.get("kind")}`;
   };
+  const lose = () => {
+    line.textContent = "The kernel that knew this editor is gone: run the cell again.";
+    line.className = "dragstudy-status dragstudy-error";
+  };
   model.on("change:text change:kind", show);
+  model.on("comm_live_update", lose); // of a model of ipywidgets, which is alive when it is first shown
   show();
   el.append(line);
 
+  const closing = new AbortController();
   const sliders = new MutationObserver(() => nameSliders(el.closest(".dragstudy-editor")));
   const placed = new ResizeObserver(() => {
     const root = el.closest(".dragstudy-editor");
-    if (!root || root.role === "group") return;
+    if (!root) return;
+    placed.disconnect();
     root.role = "group";
     root.ariaLabel = "Drag editor";
-    root.addEventListener("focusin", ({ target }) => keepKeys(target));
+    root.addEventListener("focusin", ({ target }) => keepKeys(target), { signal: closing.signal });
     sliders.observe(root, { childList: true, subtree: true });
     nameSliders(root);
   });
   placed.observe(el);
   return () => {
     model.off("change:text change:kind", show);
+    model.off("comm_live_update", lose);
+    closing.abort();
     placed.disconnect();
     sliders.disconnect();
   };

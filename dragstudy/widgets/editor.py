@@ -11,12 +11,12 @@ from dragstudy.drags import DragInstruction
 from dragstudy.images import ImageLike
 from dragstudy.widgets.canvas import DragCanvas
 from dragstudy.widgets.code import as_code
-from dragstudy.widgets.display import StatusLine, counted, guarded, jpeg
-from dragstudy.widgets.files import KeepPanel, OpenPanel, read_file
+from dragstudy.widgets.display import StatusLine, counted, encoded, guarded
+from dragstudy.widgets.files import KeepPanel, OpenPanel, OwnFiles, read_file
 from dragstudy.widgets.link import CanvasLink
 from dragstudy.widgets.panels import MethodPanel, MethodsPanel, RunPanel
 from dragstudy.widgets.session import DragSession
-from dragstudy.widgets.session_files import picture_name, save_session
+from dragstudy.widgets.session_files import picture_files, picture_name, save_session
 from dragstudy.widgets.strip import HistoryStrip, ResultPane, describe
 
 PANELS = {
@@ -66,12 +66,14 @@ class DragEditor(ipywidgets.VBox):
         **options: Any,
     ):
         self._unsubscribe = _nothing
+        self._link: CanvasLink | None = None
         self._lock = RLock()  # callbacks of the browser may run beside a cell and beside the session's thread
         self.status = StatusLine()
         self.result = ResultPane(self._continue)
         self.strip = HistoryStrip(self._look_at, self._continue)
-        self._side = self._make_side(variables)
-        super().__init__()
+        side = self._make_side(variables)
+        self._stage = _classed("stage", ipywidgets.HBox())
+        super().__init__([_classed("body", ipywidgets.HBox([self._stage, side])), self.strip])
         self.add_class("dragstudy-editor")
         self._show_session(session or DragSession(image, method, **options))
         if session is not None and image is not None:
@@ -92,6 +94,7 @@ class DragEditor(ipywidgets.VBox):
         """Take the editor out of the notebook; its session stays as it is."""
         self._unsubscribe()
         self._unsubscribe = _nothing
+        self._link.close()
         super().close()
 
     def __repr__(self) -> str:
@@ -103,14 +106,14 @@ class DragEditor(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         data = super()._repr_mimebundle_(**kwargs)
         if self.session.pictures:  # what a saved notebook shows, which keeps no widgets
-            data["image/jpeg"] = base64.b64encode(jpeg(self.session.image, 512)).decode("ascii")
+            data["image/jpeg"] = base64.b64encode(encoded(self.session.image, 512)).decode("ascii")
         return data
 
     # What it is made of
 
     def _make_side(self, variables: dict[str, Any] | None) -> ipywidgets.VBox:
         self.open_panel = OpenPanel(self._open_image, self._open_file, self.status, variables)
-        self.keep_panel = KeepPanel(self._save, self._open_file, self._export, self._copy)
+        self.keep_panel = KeepPanel(self._save, self._open_file, self._export, self._copy, self.status)
         self.method_panel = MethodPanel(
             self._use_method, self._use_seed, self._use_setting, self._reset_settings
         )
@@ -126,15 +129,17 @@ class DragEditor(ipywidgets.VBox):
     def _show_session(self, session: DragSession) -> None:
         """Show a session, on a canvas of its own: the old one's undo belongs to the old one's pictures."""
         self._unsubscribe()
-        self.session = session
+        old, self.session, self._own = self._link, session, OwnFiles()
         self._link = CanvasLink(session, self.status, self._lock)
         self.canvas.on_msg(self._command)
         self.canvas.observe(self._answer, names=["live"])
         self._unsubscribe = session.on_update(self._on_update)
-        stage = _classed("stage", ipywidgets.HBox([self.canvas, self.result]))
-        self.children = [_classed("body", ipywidgets.HBox([stage, self._side])), self.strip]
+        self._stage.children = [self.canvas, self.result]
+        if old is not None:
+            old.close()
         self._show_settings()
         self._show_picture(session.rounds[-1].result if session.rounds else None)
+        self.run_panel.show(session.progress)
 
     # What the session tells, perhaps from its own thread
 
@@ -214,7 +219,7 @@ class DragEditor(ipywidgets.VBox):
 
     @guarded
     def _cancel(self) -> None:
-        self.status.say("Cancelled")
+        self.status.say("Cancelled" if self.session.busy else "There is no edit to cancel")
         self.session.cancel()
 
     @guarded
@@ -261,6 +266,7 @@ class DragEditor(ipywidgets.VBox):
                 self.session.cancel()
                 with self._lock:
                     self._show_session(session)
+                self._own.add([path, *picture_files(path, len(session.pictures))])
                 self.status.say(f"Loaded {path.name}")
             case DragInstruction() as drags:
                 self.session.set_drags(drags)
@@ -270,16 +276,19 @@ class DragEditor(ipywidgets.VBox):
 
     @guarded
     def _save(self, path: Path) -> None:
+        self._own.check([path, *picture_files(path, len(self.session.pictures))])
+        self.status.say(f"Saving {path}")  # large pictures take their time
         files = save_session(self.session, path)
         self.status.say(f"Saved {path} and {counted(len(files) - 1, 'picture')} beside it")
 
     @guarded
     def _export(self, path: Path) -> None:
-        number = self.session.sketch.picture if self.result.picture is None else self.result.picture
-        self.session.image  # noqa: B018 - says so where there is no picture
+        image, shown = self.session.image, self.result.picture
+        number = self.session.sketch.picture if shown is None else shown
         path = path.with_name(picture_name(path, number))
+        self._own.check([path])
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.session.pictures[number].save(path)
+        (image if shown is None else self.session.pictures[shown]).save(path)
         self.canvas.download(path.name, path.read_bytes(), "image/png")
         self.status.say(f"Wrote {path}")
 

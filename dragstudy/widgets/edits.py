@@ -1,5 +1,6 @@
 """One edit of a session: what was asked, how far it is, what came of it."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from dragstudy._edit import settable_arguments
+from dragstudy._options import check_options
 from dragstudy.pipelines import DragPipeline
 from dragstudy.widgets.sketch import Sketch
 
@@ -68,6 +71,21 @@ class Progress:
     image: Image.Image | None = None
     number: int = 1
     count: int = 1
+
+
+def check_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in the types that the method's call wants.
+
+    Raises:
+        ValueError: If there is no such method or setting, or one is of a kind that no file of JSON holds.
+    """
+    checked = check_options(settings, settable_arguments(method), f"{method} has no setting")
+    for name, value in checked.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise ValueError(f"{name} cannot be kept in a session, got {type(value).__name__}") from None
+    return checked
 
 
 def carry_out(

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ def notebook_variables() -> Mapping[str, Any]:
 
     shell = get_ipython()
     return {} if shell is None else shell.user_ns
+
+
+def typed_path(text: str) -> Path:
+    """A path as somebody types it.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not text.strip():
+        raise ValueError("type the path of a file first")
+    return Path(text.strip()).expanduser()
 
 
 def picture_names(variables: Mapping[str, Any]) -> list[str]:
@@ -64,6 +75,31 @@ def _is_picture(value: Any) -> bool:
     return True
 
 
+class OwnFiles:
+    """The files that a session may write over: those that it wrote or came from. Others when asked twice."""
+
+    def __init__(self) -> None:
+        self._own: set[Path] = set()
+        self._asked: set[Path] = set()
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Take files for the session's own."""
+        self._own |= {path.resolve() for path in paths}
+
+    def check(self, paths: Sequence[Path]) -> None:
+        """Refuse to write over somebody else's files, unless that was what was refused last.
+
+        Raises:
+            ValueError: If one of them is there.
+        """
+        strange = {path.resolve() for path in paths if path.exists()} - self._own
+        if strange and strange != self._asked:
+            self._asked = strange
+            raise ValueError(f"{min(strange)} is there already: press once more to write over it")
+        self._asked = set()
+        self.add(paths)
+
+
 class OpenPanel(ipywidgets.VBox):
     """A photograph by its path, from the user's computer, or out of the notebook; sessions come likewise.
 
@@ -94,8 +130,10 @@ class OpenPanel(ipywidgets.VBox):
         self.upload = ipywidgets.FileUpload(
             accept="image/*,.json",
             multiple=True,
-            description="Upload",
-            tooltip="A photograph from this computer, or a session.json together with its PNGs",
+            description="Upload (up to 10 MB)",  # the server refuses larger messages, and nobody is told
+            tooltip="A photograph from this computer, or a session.json together with its PNGs; larger ones "
+            "by their path",
+            layout={"width": "auto"},
         )
         self.upload.observe(self._upload, names=["value"])
         self.names = ipywidgets.Dropdown(description="Variable", tooltip="Pictures in this notebook")
@@ -113,9 +151,7 @@ class OpenPanel(ipywidgets.VBox):
 
     @guarded
     def _open_path(self) -> None:
-        if not self.path.value.strip():
-            raise ValueError("type the path of a photograph first")
-        self._open_file(Path(self.path.value.strip()).expanduser())
+        self._open_file(typed_path(self.path.value))
 
     @guarded
     def _upload(self, _change: Any) -> None:
@@ -157,6 +193,7 @@ class KeepPanel(ipywidgets.VBox):
         load: Called with a path.
         export: Called with the path of the session, beside which the picture is written.
         copy: Called without arguments.
+        status: Where failures are told.
     """
 
     def __init__(
@@ -165,7 +202,9 @@ class KeepPanel(ipywidgets.VBox):
         load: Callable[[Path], None],
         export: Callable[[Path], None],
         copy: Callable[[], None],
+        status: StatusLine,
     ):
+        self.status = status
         self.path = ipywidgets.Text("session.json", description="Session", tooltip="The session's file")
         self.save, self.load, self.export, self.copy = (
             ipywidgets.Button(description=name, icon=icon, tooltip=tooltip)
@@ -176,13 +215,17 @@ class KeepPanel(ipywidgets.VBox):
                 ("Copy as code", "code", "Copy the Python that makes this picture"),
             )
         )
-        self.code = ipywidgets.Textarea(disabled=False, rows=12, tooltip="Python that makes this picture")
+        self.code = ipywidgets.Textarea(rows=12, tooltip="Python that makes this picture")
         self.code.layout.display = "none"
         for button, callback in ((self.save, save), (self.load, load), (self.export, export)):
-            button.on_click(lambda _, callback=callback: callback(Path(self.path.value).expanduser()))
+            button.on_click(lambda _, callback=callback: self._call(callback))
         self.copy.on_click(lambda _: copy())
         rows = [self.save, self.load], [self.export, self.copy]
         super().__init__([self.path, *map(ipywidgets.HBox, rows), self.code])
+
+    @guarded
+    def _call(self, callback: Callable[[Path], None]) -> None:
+        callback(typed_path(self.path.value))
 
     def show_code(self, text: str) -> None:
         """Show the code, so that it can be read and copied by hand."""

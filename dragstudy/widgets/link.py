@@ -7,11 +7,13 @@ from PIL import Image
 
 from dragstudy.flow import flow_to_rgb
 from dragstudy.widgets.canvas import DragCanvas
-from dragstudy.widgets.display import StatusLine, guarded, jpeg
+from dragstudy.widgets.display import StatusLine, encoded, guarded
 from dragstudy.widgets.preview import flow_arrows
 from dragstudy.widgets.session import DragSession
 from dragstudy.widgets.sketch import Sketch
 from dragstudy.widgets.strip import describe
+
+BRUSH = 3 / 32  # the brush's radius at first, as a share of the longer side
 
 
 class CanvasLink:
@@ -31,18 +33,16 @@ class CanvasLink:
         self._after: int | None = None  # the picture that stands in the canvas's `after`
         self._previewed: tuple[str, Sketch] | None = None
         self.canvas = DragCanvas(sketch=session.sketch.to_dict())  # not a change that could be undone
-        if session.pictures:
-            self.canvas.show(session.image, session.sketch.picture)
+        self._show_picture()
         self.canvas.observe(self._follow, names=["sketch", "live"])
         self.canvas.observe(lambda _: self.show_preview(), names=["flow_view"])
         self.request_preview()
 
     def show_sketch(self) -> None:
         """Bring the canvas to where the session is, unless it is there."""
-        sketch = self.session.sketch
         with self._lock, self.canvas.hold_sync():
-            if self.session.pictures and self.canvas.picture.get("id") != sketch.picture:
-                self.canvas.show(self.session.image, sketch.picture)
+            self._show_picture()
+            sketch = self.session.sketch
             if _read(self.canvas.sketch) != sketch:
                 self.canvas.sketch = sketch.to_dict()
         self.request_preview()
@@ -55,19 +55,27 @@ class CanvasLink:
                 self._previewed = wanted
                 self.session.request_preview(sketch)
 
+    def close(self) -> None:
+        """Take the canvas away, and the photograph out of the browser."""
+        self.canvas.unobserve_all()
+        self.canvas.close()
+
     @guarded
     def show_preview(self) -> None:
         """Give the canvas the session's preview, and of its flow what the canvas asks for."""
-        preview, view = self.session.preview, self.canvas.flow_view
-        shown: dict[str, Any] = {}
-        if preview is not None:
-            shown = {"data": jpeg(preview.image), "arrows": [], "flow": None}
+        with self._lock:
+            preview, view = self.session.preview, self.canvas.flow_view
+            if preview is None:
+                self.canvas.preview = {}
+                return
+            number = preview.sketch.picture
+            arrows, flow = [], None
             if view == "arrows":
-                shown["arrows"] = flow_arrows(preview.flow, self.session.image.size).tolist()
+                arrows = flow_arrows(preview.flow, self.session.pictures[number].size).tolist()
             elif view == "colour":
-                colours = flow_to_rgb(preview.flow)[0].permute(1, 2, 0).numpy()
-                shown["flow"] = jpeg(Image.fromarray(colours))
-        self.canvas.preview = shown
+                flow = encoded(Image.fromarray(flow_to_rgb(preview.flow)[0].permute(1, 2, 0).numpy()))
+            shown = encoded(preview.image)
+            self.canvas.preview = {"picture": number, "data": shown, "arrows": arrows, "flow": flow}
 
     def show_after(self, picture: int | None) -> None:
         """Have the canvas compare what is drawn on with another picture of its size; None: with none."""
@@ -80,6 +88,16 @@ class CanvasLink:
                 self.canvas.show_after(None)
             else:
                 self.canvas.show_after(pictures[picture], describe(self.session, picture).splitlines()[0])
+
+    def _show_picture(self) -> None:
+        """Give the canvas the picture that is drawn on, and a brush that suits its size."""
+        number, shown = self.session.sketch.picture, self.canvas.picture
+        if not self.session.pictures or shown.get("id") == number:
+            return
+        image = self.session.pictures[number]
+        if (shown.get("width"), shown.get("height")) != image.size:
+            self.canvas.radius = max(1.0, round(BRUSH * max(image.size), 2))
+        self.canvas.show(image, number)
 
     @guarded
     def _follow(self, _change: Any) -> None:

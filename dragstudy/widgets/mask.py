@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from dragstudy.drags import resize_points
+
 Point = tuple[float, float]
 
 
@@ -44,10 +46,9 @@ class Stroke:
         for a, b in zip(self.points, self.points[1:] or self.points, strict=False):
             left, right = _span(a[0], b[0], self.radius, w)
             top, bottom = _span(a[1], b[1], self.radius, h)
-            y, x = np.mgrid[top:bottom, left:right].astype(float)
-            painted[top:bottom, left:right][_squared_distance(x, y, a, b) <= self.radius * self.radius] = (
-                self.value
-            )
+            y, x = np.ogrid[top:bottom, left:right]
+            near = _squared_distance(x.astype(float), y.astype(float), a, b) <= self.radius * self.radius
+            painted[top:bottom, left:right][near] = self.value
         return painted
 
 
@@ -128,6 +129,25 @@ def rasterise(operations: Sequence[MaskOperation], size: tuple[int, int]) -> np.
     return mask
 
 
+def resize_operation(
+    operation: MaskOperation, size: tuple[int, int], new_size: tuple[int, int]
+) -> MaskOperation:
+    """The operation for the same picture at another (width, height).
+
+    Raises:
+        ValueError: If it is a mask from a file, and that is not of `size`.
+    """
+    match operation:
+        case Stroke(points, radius, value):
+            moved = resize_points(np.array(points, float), size, new_size)
+            scale = math.sqrt(math.prod(new_size) / math.prod(size))
+            return Stroke(tuple(map(tuple, moved.tolist())), radius * scale, value)
+        case Loaded():
+            full = Image.fromarray(operation.paint(np.empty(size[::-1], bool))).convert("L")
+            return Loaded.from_mask(np.asarray(full.resize(new_size, Image.Resampling.BOX)) / 255)
+    return operation
+
+
 def operation_to_dict(operation: MaskOperation) -> dict[str, Any]:
     """An operation as JSON holds it: its fields, and `"op"`, its name."""
     fields = asdict(operation)
@@ -161,9 +181,9 @@ def _span(a: float, b: float, radius: float, length: int) -> tuple[int, int]:
 
 
 def _squared_distance(x: np.ndarray, y: np.ndarray, a: Point, b: Point) -> np.ndarray:
-    """From each (x, y) to the segment from a to b; the order of the operations is that of `canvas.js`."""
+    """From (x, y), `(1, w)` and `(h, 1)`, to the segment a-b; the order of operations is `canvas.js`'s."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     n = dx * dx + dy * dy
-    t = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / n, 0, 1) if n else np.zeros_like(x)
+    t = np.clip(((x - a[0]) * dx + (y - a[1]) * dy) / n, 0, 1) if n else 0.0
     ex, ey = x - (a[0] + t * dx), y - (a[1] + t * dy)
     return ex * ex + ey * ey

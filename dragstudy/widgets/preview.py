@@ -13,6 +13,7 @@ from dragstudy.flow import backward_warp, invert_flow, resize_flow, sample_at
 from dragstudy.images import fit_size, to_pil, to_tensor
 from dragstudy.pipelines import DragPipeline
 from dragstudy.pipelines.base import make_request
+from dragstudy.widgets.mask import MaskOperation, rasterise, resize_operation
 from dragstudy.widgets.sketch import Sketch
 
 PREVIEW_AREA = 256 * 256  # pixels that are warped: twice the side takes four times as long
@@ -25,11 +26,13 @@ class Preview:
     """A picture of what the drags ask for, before any sampling.
 
     Attributes:
+        sketch: What was previewed.
         image: The photograph, warped, of its shape and about `PREVIEW_AREA` pixels.
         flow: `(1, 2, h, w)` in pixels of `image`.
         seconds: What it took.
     """
 
+    sketch: Sketch
     image: Image.Image
     flow: Tensor
     seconds: float
@@ -39,8 +42,10 @@ class PreviewMaker:
     """Makes previews of one picture after the other; what does not change from drag to drag is kept."""
 
     def __init__(self) -> None:
-        self._of: tuple[Image.Image | None, tuple] = None, ()  # the image and the mask's operations
-        self._small: tuple[Image.Image, np.ndarray | None] | None = None
+        self._image: Image.Image | None = None
+        self._small: Image.Image | None = None  # of that image
+        self._mask: tuple[MaskOperation, ...] = ()
+        self._small_mask: np.ndarray | None = None  # of that image and that mask
 
     def __call__(self, pipe: DragPipeline, image: Image.Image, sketch: Sketch) -> Preview:
         """Preview a sketch on the image.
@@ -49,22 +54,25 @@ class PreviewMaker:
             ValueError: If there are no drags, or they do not fit the image.
         """
         start = perf_counter()
-        unmasked = replace(sketch, mask=()).instruction(image.size)
-        if self._of[0] is not image or self._of[1] != sketch.mask:
-            self._small, self._of = _shrink(image, sketch.raster(image.size)), (image, sketch.mask)
-        small, mask = self._small
-        drags = unmasked.resize(small.size)
-        flow, warped = _warp(
-            pipe, small, DragInstruction(drags.handle_points, drags.target_points, mask, small.size)
-        )
-        return Preview(warped, flow, perf_counter() - start)
+        drags = replace(sketch, mask=()).instruction(image.size)
+        if image is not self._image:
+            size = fit_size(*image.size, area=PREVIEW_AREA, multiple=1)
+            self._image, self._small = image, image.resize(size, Image.Resampling.BICUBIC)
+            self._mask, self._small_mask = (), None
+        if sketch.mask != self._mask:
+            self._small_mask = _small_mask(sketch.mask, image.size, self._small.size)
+            self._mask = sketch.mask
+        drags = drags.resize(self._small.size)
+        drags = DragInstruction(drags.handle_points, drags.target_points, self._small_mask, self._small.size)
+        flow, warped = _warp(pipe, self._small, drags)
+        return Preview(sketch, warped, flow, perf_counter() - start)
 
 
-def _shrink(image: Image.Image, mask: np.ndarray | None) -> tuple[Image.Image, np.ndarray | None]:
-    size = fit_size(*image.size, area=PREVIEW_AREA, multiple=1)
-    if mask is not None:
-        mask = np.asarray(Image.fromarray(mask).convert("L").resize(size, Image.Resampling.BOX))
-    return image.resize(size, Image.Resampling.BICUBIC), mask
+def _small_mask(
+    mask: tuple[MaskOperation, ...], size: tuple[int, int], small: tuple[int, int]
+) -> np.ndarray | None:
+    """A mask as it is painted on the small picture: on the photograph it could take seconds."""
+    return rasterise([resize_operation(one, size, small) for one in mask], small) if mask else None
 
 
 @torch.no_grad()

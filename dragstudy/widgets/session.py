@@ -7,28 +7,29 @@ from threading import Event
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from dragstudy._edit import load_silently, settable_arguments
-from dragstudy._options import check_options
 from dragstudy.drags import DragInstruction
 from dragstudy.images import ImageLike, fit_size, load_image, to_pil
 from dragstudy.pipelines import DragPipeline
-from dragstudy.widgets.edits import Edit, Progress, Round, carry_out
+from dragstudy.widgets.drawing import Drawing
+from dragstudy.widgets.edits import Edit, Progress, Round, carry_out, check_settings
 from dragstudy.widgets.history import History
 from dragstudy.widgets.mask import Loaded
 from dragstudy.widgets.preview import Preview, PreviewMaker
-from dragstudy.widgets.sketch import Point, Sketch
+from dragstudy.widgets.sketch import Sketch
 from dragstudy.widgets.worker import Worker
 
 SHOW_EVERY = 0.3  # seconds between the intermediate pictures of an edit: each has to be decoded
 
 
-class DragSession:
+class DragSession(Drawing):
     """Draw on a photograph, edit it, go on with the result: all that an editor does but for the window.
 
-    Edits and previews run in one thread of their own: one at a time, and of each kind the newest wins.
-    Everything that was asked for can be undone, saved and replayed.
+    Edits and previews run in one thread of their own, of each kind the newest; a preview does not wait for an
+    edit, but for one of its steps. Everything that was asked for can be undone, saved and replayed.
 
     Args:
         image: A photograph, of any kind that `dragstudy.images.load_image` reads; None: to be opened later.
@@ -37,7 +38,8 @@ class DragSession:
         seed: Of every edit, until it is changed.
         settings: Further arguments of the pipeline's call, such as `{"detail": "compose"}`.
         device: Where to edit; by default where the weights are loaded.
-        pipelines: Those that are loaded already, by their method: fine-tuned ones, or another session's.
+        pipelines: Those that are loaded already, by their method, such as fine-tuned ones. Two sessions must
+            not edit by the same one at the same time.
 
     Attributes:
         pictures: The photographs that were opened and the results, in the order of their coming. A number
@@ -45,10 +47,8 @@ class DragSession:
         names: Where a picture is from, by its number, for photographs from files.
         rounds: The edits that were made.
         settings_by_method: What was changed of each method's defaults.
-        history: What is drawn, before and after.
         progress: Of the edit that runs, or None.
         preview: The newest preview, or None.
-        error: What the last edit or preview raised, or None.
 
     Raises:
         ValueError: If the image cannot be read, or there is no such method or setting.
@@ -73,30 +73,24 @@ class DragSession:
         device: str | None = None,
         pipelines: Mapping[str, DragPipeline] | None = None,
     ):
+        super().__init__()
         self.pictures: tuple[Image.Image, ...] = ()
         self.names: dict[int, str] = {}
         self.rounds: tuple[Round, ...] = ()
-        self.history = History()
         self.weights, self.seed, self.device = weights, seed, device
         self.progress: Progress | None = None
         self.preview: Preview | None = None
-        self.error: Exception | None = None
+        self._errors: dict[str, Exception] = {}  # of the last edit, of the last preview
         self.settings_by_method: dict[str, dict[str, Any]] = {}
         self._pipelines = {(name, weights): pipe for name, pipe in (pipelines or {}).items()}
-        self._callbacks: list[Callable[[str], None]] = []
         self._make_preview = PreviewMaker()
-        self._worker = Worker(["edit", "preview"], self._fail)
+        self._worker = Worker(["edit", "preview"], partial(self._fail, "preview"))
         self.use(method, **(settings or {}))
         if image is not None:
             self.open(image)
             self.history = History(self.sketch)  # there is nothing before the first photograph
 
     # What is asked for
-
-    @property
-    def sketch(self) -> Sketch:
-        """What is drawn now."""
-        return self.history.present
 
     @property
     def image(self) -> Image.Image:
@@ -108,6 +102,11 @@ class DragSession:
         if not self.pictures:
             raise ValueError("open a photograph first")
         return self.pictures[self.sketch.picture]
+
+    @property
+    def error(self) -> Exception | None:
+        """What the last edit raised, or else the last preview, or None."""
+        return self._errors.get("edit") or self._errors.get("preview")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -122,12 +121,11 @@ class DragSession:
             **settings: Arguments of its call; None gives one back to the method's default.
 
         Raises:
-            ValueError: If there is no such method or setting.
+            ValueError: If there is no such method or setting, or a value cannot be saved.
         """
         method = method or self.method
-        known = settable_arguments(method)
         chosen = {name: value for name, value in settings.items() if value is not None}
-        chosen = check_options(chosen, known, f"{method} has no setting")
+        chosen = check_settings(method, chosen)
         kept = {k: v for k, v in self.settings_by_method.get(method, {}).items() if k not in settings}
         self.method, self.settings_by_method[method] = method, kept | chosen
         self._tell("settings")
@@ -161,15 +159,7 @@ class DragSession:
         fits = self.pictures[picture].size == self.image.size
         self.show(Sketch(picture=picture, mask=self.sketch.mask if fits else ()))
 
-    # Drawing; each call can be undone
-
-    def act(self, action: Mapping[str, Any]) -> None:
-        """Apply an action of `History.apply`."""
-        self._go(self.history.apply(action))
-
-    def show(self, sketch: Sketch) -> None:
-        """Go on to another sketch."""
-        self._go(self.history.commit(sketch))
+    # Drawing, beside what `Drawing` has
 
     def follow(self, sketch: Sketch) -> None:
         """Go where a canvas with a history of its own has gone.
@@ -179,41 +169,17 @@ class DragSession:
         """
         if not 0 <= sketch.picture < len(self.pictures):
             raise ValueError(f"the session has no picture {sketch.picture}")
-        self._go(self.history.follow(sketch))
-
-    def drag(self, handle: Point, target: Point) -> None:
-        """Add a drag, in pixels of the picture."""
-        self.act({"type": "add", "handle": handle, "target": target})
-
-    def move(self, index: int, *, handle: Point | None = None, target: Point | None = None) -> None:
-        """Move an end of a drag, or both."""
-        for end, to in (("handle", handle), ("target", target)):
-            if to is not None:
-                self.act({"type": "move", "index": index, "end": end, "to": to})
-
-    def remove(self, index: int) -> None:
-        """Take a drag away."""
-        self.act({"type": "remove", "index": index})
-
-    def brush(self, *points: Point, radius: float) -> None:
-        """Paint where the picture may change, along a line of points, in pixels of the picture."""
-        self._stroke(points, radius, 1)
-
-    def erase(self, *points: Point, radius: float) -> None:
-        """Paint where the picture must stay."""
-        self._stroke(points, radius, 0)
-
-    def fill(self, value: int = 1) -> None:
-        """Let everything change (1), or nothing (0)."""
-        self.act({"type": "mask", "op": {"op": "fill", "value": value}})
-
-    def invert(self) -> None:
-        """Let change what must stay, and keep what might change."""
-        self.act({"type": "mask", "op": {"op": "invert"}})
+        super().follow(sketch)
 
     def set_mask(self, mask: Any) -> None:
-        """Take a mask in [0, 1], `(h, w)`, of the picture's size, for what was painted; None: no mask."""
-        operations = () if mask is None else (Loaded.from_mask(mask),)
+        """Take a mask in [0, 1], `(h, w)`, for what was painted; None: no mask.
+
+        Raises:
+            ValueError: If it is not of the picture's size.
+        """
+        if mask is not None and np.shape(mask) != self.image.size[::-1]:
+            raise ValueError(f"the mask must be of {self.image.size[::-1]}, got {np.shape(mask)}")
+        operations = () if mask is None else (Loaded.from_mask(np.asarray(mask)),)
         self.show(replace(self.sketch, mask=operations))
 
     def set_drags(self, drags: DragInstruction) -> None:
@@ -228,18 +194,6 @@ class DragSession:
         mask = () if drags.mask is None else (Loaded.from_mask(drags.mask),)
         drawn = tuple((tuple(handle), tuple(target)) for handle, target in pairs)
         self.show(Sketch(self.sketch.picture, drawn, mask))
-
-    def clear(self, what: str = "drags") -> None:
-        """Take all drags away, or the `"mask"`."""
-        self.act({"type": "clear", "what": what})
-
-    def undo(self) -> None:
-        """Take the last change back, if there is any."""
-        self.act({"type": "undo"})
-
-    def redo(self) -> None:
-        """Do again what was undone last."""
-        self.act({"type": "redo"})
 
     # Working
 
@@ -260,11 +214,10 @@ class DragSession:
         """
         for method in methods:
             settable_arguments(method)
-        self.sketch.instruction(self.image.size)  # refused here, where the user is
         edits = [self.present_edit(method) for method in methods or (self.method,)]
-        self.error = None
+        replace(self.sketch, mask=()).instruction(self.image.size)  # refused here, where the user is
+        self._errors.clear()
         self._worker.submit("edit", partial(self._run_all, edits))
-        self._tell("state")
 
     def request_preview(self, sketch: Sketch | None = None) -> None:
         """Begin a preview of what is drawn, or of another sketch, such as one that is being drawn."""
@@ -276,15 +229,15 @@ class DragSession:
 
     @property
     def busy(self) -> bool:
-        """Whether an edit runs."""
-        return self._worker.running == "edit"
+        """Whether an edit runs or waits."""
+        return self._worker.busy("edit")
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until no edit and no preview runs.
 
         Raises:
             TimeoutError: If that takes longer than `timeout` seconds.
-            Exception: What the last edit raised.
+            Exception: What the last edit raised, or else the last preview.
         """
         if not self._worker.wait(timeout):
             raise TimeoutError(f"the session still works after {timeout} seconds")
@@ -294,12 +247,11 @@ class DragSession:
     def on_update(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Be told of changes; gives back a function that ends that.
 
-        The callback gets one of `"sketch"`, `"settings"`, `"state"`, `"pictures"`, `"preview"`, `"progress"`,
+        The callback gets one of `"sketch"`, `"settings"`, `"pictures"`, `"preview"`, `"progress"`,
         `"rounds"` and `"error"`, and reads the session's attribute. The last five may come from the session's
         own thread.
         """
-        self._callbacks.append(callback)
-        return lambda: self._callbacks.remove(callback)
+        return super().on_update(callback)
 
     def pipeline(self, method: str | None = None, weights: str | None = None) -> DragPipeline:
         """The pipeline of a method, loaded at the first call."""
@@ -317,18 +269,19 @@ class DragSession:
             try:
                 self._run_one(edit, cancelled, number, len(edits))
             except Exception as error:  # the other methods have a right to run; `wait` raises it
-                self._fail(error)
-        self.progress = None
-        self._tell("progress")
-        self._tell("state")
+                self._fail("edit", error)
+        self._report(None)
 
     def _run_one(self, edit: Edit, cancelled: Event, number: int, count: int) -> None:
         self._report(Progress(edit, number=number, count=count))
         pipe = self.pipeline(edit.method, edit.weights)  # loading is not editing
+        if cancelled.is_set():
+            return
         start = shown = perf_counter()
 
         def callback(pipe: DragPipeline, step: int, timestep: Any, tensors: Mapping) -> dict:
             nonlocal shown
+            self._worker.let_in("preview")
             image = self.progress.image
             if cancelled.is_set():
                 pipe._interrupt = True
@@ -351,30 +304,20 @@ class DragSession:
         if sketch.drags:
             preview = self._make_preview(pipe, self.pictures[sketch.picture], sketch)
         self.preview = preview
+        self._errors.pop("preview", None)
         self._tell("preview")
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: Progress | None) -> None:
         self.progress = progress
         self._tell("progress")
 
-    def _fail(self, error: Exception) -> None:
-        self.error = error
+    def _fail(self, kind: str, error: Exception) -> None:
+        self._errors[kind] = error
         self._tell("error")
 
     def _add(self, image: Image.Image) -> int:
-        self.pictures = (*self.pictures, image)
+        with self._lock:
+            number = len(self.pictures)
+            self.pictures = (*self.pictures, image)
         self._tell("pictures")
-        return len(self.pictures) - 1
-
-    def _stroke(self, points: tuple[Point, ...], radius: float, value: int) -> None:
-        stroke = {"op": "stroke", "points": points, "radius": radius, "value": value}
-        self.act({"type": "mask", "op": stroke})
-
-    def _go(self, history: History) -> None:
-        if history is not self.history:
-            self.history = history
-            self._tell("sketch")
-
-    def _tell(self, what: str) -> None:
-        for callback in tuple(self._callbacks):
-            callback(what)
+        return number

@@ -39,7 +39,7 @@ class ResultPane(ipywidgets.VBox):
 
     def __init__(self, on_continue: OnPicture):
         self.picture: int | None = None
-        self._progress: Image.Image | None = None
+        self._shown: Image.Image | None = None
         self.figure = ipywidgets.HTML()
         self.button = ipywidgets.Button(
             description="Continue from this result", icon="pencil", tooltip="Draw on this picture from now on"
@@ -51,20 +51,23 @@ class ResultPane(ipywidgets.VBox):
 
     def show(self, session: DragSession, picture: int | None) -> None:
         """Show a picture of the session; None: nothing."""
-        self.picture, self._progress = picture, None
+        self.picture = picture
         self.layout.display = "none" if picture is None else None
         self.button.layout.display = None
         if picture is not None:
-            self.figure.value = figure(session.pictures[picture], describe(session, picture))
+            self._show(session.pictures[picture], describe(session, picture))
 
     def show_progress(self, progress: Progress) -> None:
-        """Show the intermediate image of an edit, if it has a new one."""
-        if progress.image is None or progress.image is self._progress:
+        """Show the intermediate image of an edit, if there is one."""
+        if progress.image is None:
             return
-        self._progress = progress.image
         self.layout.display, self.button.layout.display = None, "none"
         text = f"So far: {progress.edit.method}\nafter step {progress.step} of {progress.total}"
-        self.figure.value = figure(progress.image, text, busy=True)
+        self._show(progress.image, text, busy=True)
+
+    def _show(self, image: Image.Image, caption: str, busy: bool = False) -> None:
+        if image is not self._shown:  # to encode a large one takes time
+            self._shown, self.figure.value = image, figure(image, caption, busy=busy)
 
 
 class HistoryStrip(ipywidgets.VBox):

@@ -290,7 +290,17 @@ def test_the_keyboard_does_everything_and_nothing_reaches_the_notebook(browser, 
         expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(3)
         shot(page, "11-dark-keyboard")
         root.focus()
-        page.keyboard.press("Enter")
+        for key in ("b", "ArrowUp", "Shift+ArrowRight"):
+            page.keyboard.press(key)
+        editor.draws("Brushed: this may change")
+        for key in ("m", "h", "+", "+", "ArrowRight", "0", "?"):
+            page.keyboard.press(key)
+        help = editor.root.locator(".dsc-help").bounding_box()
+        stage = editor.canvas.bounding_box()
+        assert help["x"] > stage["x"] and help["x"] + help["width"] < stage["x"] + stage["width"]
+        shot(page, "12-keys")
+        for key in ("Escape", "d", "Enter"):
+            page.keyboard.press(key)
         editor.says("Round 1: instantdrag-splat")
         root.focus()
         seen = set()
@@ -305,4 +315,45 @@ def test_the_keyboard_does_everything_and_nothing_reaches_the_notebook(browser, 
             if "notebook" in seen:
                 break
         assert seen >= {"editor", "notebook"}, "Tab goes on through the editor and out of it"
+        assert page.problems == []
+        restart_kernel(page)
+        editor.says("The kernel that knew this editor is gone")
+
+
+def restart_kernel(page: Page) -> None:
+    page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-InputArea-editor").click()
+    for key in ("Escape", "0", "0"):
+        page.keyboard.press(key)
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+
+
+def test_fingers_draw_hold_and_zoom(browser, tmp_path):
+    with open_lab(browser, tmp_path) as address:
+        page = open_page(browser, address, has_touch=True)
+        run_cell(page, 0)
+        editor = Editor(page)
+        editor.canvas.scroll_into_view_if_needed()
+        screen = page.context.new_cdp_session(page)
+
+        def touch(*steps):
+            for kind, *places in steps:
+                fingers = [
+                    dict(zip("xy", editor.at(*one), strict=True), id=k) for k, one in enumerate(places)
+                ]
+                screen.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": fingers})
+
+        touch(("Start", (60, 200)), ("Move", (75, 195)), ("Move", (90, 190)), ("End",))
+        editor.draws("Drag 1: from 60, 200 to 90, 190")
+        touch(("Start", (200, 40)), ("End",))
+        editor.draws("Drag 2: anchor at 200, 40")
+        apart = [("Move", (100 - 10 * k, 100), (150 + 10 * k, 100)) for k in range(1, 5)]
+        touch(("Start", (100, 100)), ("Start", (100, 100), (150, 100)), *apart, ("End",))
+        expect(editor.action("undo")).to_have_attribute("aria-disabled", "false")
+        for _ in range(2):  # what the first finger had begun is none
+            editor.action("undo").click()
+        editor.draws("Undone: 0 drags")
+        expect(editor.action("undo")).to_have_attribute("aria-disabled", "true")
+        width = editor.canvas.bounding_box()["width"]
+        assert int(editor.root.locator(".dsc-percent").inner_text().split()[0]) > 130 * width / SIZE[0]
+        shot(page, "13-touched")
         assert page.problems == []

@@ -581,3 +581,85 @@ def test_captions_are_text_and_never_markup(editor, tmp_path):
     done(editor)
     shown = editor.strip.cards.children[0].children[0].value
     assert "&lt;b&gt;.png" in shown and "<b>" not in shown
+
+
+def test_the_brush_suits_the_picture_and_stays_while_its_size_does(editor):
+    assert editor.canvas.radius == 9
+    editor.canvas.set_state({"radius": 20.0})
+    draw(editor, DRAG)
+    command(editor, "edit")
+    done(editor)
+    editor.result.button.click()
+    assert editor.canvas.radius == 20
+    editor.session.open(picture(800, 600))
+    assert editor.canvas.radius == 75
+    done(editor)
+
+
+def test_a_preview_says_of_which_picture_it_is(editor):
+    draw(editor, DRAG)
+    done(editor)
+    assert editor.canvas.preview["picture"] == 0
+    old = editor.session.preview
+    editor.session.open(OTHER)
+    editor.session.drag((10, 10), (20, 20))
+    done(editor)
+    assert editor.canvas.preview["picture"] == 1
+    editor.canvas.set_state({"flow_view": "arrows"})
+    editor.session.preview = old  # one that comes late
+    editor._on_update("preview")
+    assert editor.canvas.preview["picture"] == 0
+    assert np.array(editor.canvas.preview["arrows"])[:, 0].max() > 85, "in pixels of its own picture"
+
+
+def test_cancelling_nothing_says_so(editor):
+    command(editor, "cancel")
+    assert editor.status.text == "There is no edit to cancel"
+
+
+def test_a_session_that_is_loaded_during_an_edit_takes_its_place(slow, tmp_path):
+    slow.keep_panel.path.value = str(tmp_path / "session.json")
+    slow.keep_panel.save.click()
+    slow.session.use(num_inference_steps=900)
+    begun = threading.Event()
+    slow.session.on_update(lambda what: begun.set() if what == "progress" else None)
+    slow.run_panel.edit.click()
+    assert begun.wait(60)
+    old, canvas, stage = slow.session, slow.canvas, slow.children[0]
+    slow.keep_panel.load.click()
+    old.wait(60)
+    assert slow.session is not old and slow.run_panel.progress.value == ""
+    assert slow.children[0] is stage and stage.children[0].children == (slow.canvas, slow.result)
+    assert canvas.comm is None, "the old canvas and its photograph have left the browser"
+
+
+def test_nobody_elses_file_is_written_over_unasked(editor, tmp_path):
+    path = made(editor, tmp_path)
+    kept = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    editor.keep_panel.save.click()
+    assert editor.error is None, "it is its own"
+    other = DragEditor(OTHER, method="warp", variables={})
+    other.keep_panel.path.value = str(path)
+    for button in (other.keep_panel.save, other.keep_panel.export):
+        button.click()
+        assert "is there already: press once more" in other.status.text
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == kept
+    other.keep_panel.export.click()
+    assert other.error is None
+    np.testing.assert_array_equal(decoded((tmp_path / "session-0.png").read_bytes()), np.asarray(OTHER))
+    other.keep_panel.save.click()
+    assert path.read_bytes() == kept[path], "the one that was asked for was another"
+    other.keep_panel.save.click()
+    assert other.error is None and path.read_bytes() != kept[path]
+    other.close()
+
+
+def test_a_path_that_is_none_is_one_sentence(editor):
+    for text in ("", "  ", "session", "photo.png"):
+        editor.keep_panel.path.value = text
+        editor.keep_panel.save.click()
+        assert editor.status.kind == "error" and isinstance(editor.error, ValueError), text
+    editor.keep_panel.path.value = ""
+    for button in (editor.keep_panel.load, editor.keep_panel.export):
+        button.click()
+        assert editor.status.text == "Type the path of a file first."

@@ -1,10 +1,11 @@
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from dragstudy.flow import pixel_grid
 from dragstudy.pipelines import WarpPipeline
-from dragstudy.widgets.mask import Fill, Loaded
+from dragstudy.widgets.mask import Fill, Invert, Loaded, Stroke, rasterise
 from dragstudy.widgets.preview import PreviewMaker, flow_arrows
 from dragstudy.widgets.sketch import Sketch
 
@@ -59,3 +60,28 @@ def test_what_is_kept_from_preview_to_preview_is_not_kept_too_long():
         found = make(pipe, picture_, sketch)
         fresh = PreviewMaker()(pipe, picture_, sketch)
         assert found.image.tobytes() == fresh.image.tobytes() and found.flow.equal(fresh.flow)
+
+
+def test_a_mask_on_a_large_photograph_is_the_same_small_one_and_takes_no_time():
+    image, strokes = picture(3000, 2000), (Stroke(((500.0, 600.0), (1700.0, 900.0)), 400.0), Invert())
+    loaded = Loaded.from_mask(rasterise(strokes, image.size))
+    drag = ((700, 1500), (900, 1500))
+    make, pipe = PreviewMaker(), WarpPipeline()
+    exact = make(pipe, image, Sketch(drags=(drag,), mask=(loaded,)))
+    quick = make(pipe, image, Sketch(drags=(drag,), mask=strokes))
+    difference = np.abs(np.asarray(exact.image).astype(int) - np.asarray(quick.image)).max(axis=2)
+    assert (difference > 20).mean() < 0.01 and exact.image.size == quick.image.size
+    assert not np.array_equal(
+        np.asarray(quick.image), np.asarray(make(pipe, image, Sketch(drags=(drag,))).image)
+    )
+
+
+def test_a_preview_that_fails_leaves_nothing_behind():
+    make, pipe, drag = PreviewMaker(), WarpPipeline(), ((20, 20), (40, 30))
+    wrong = Loaded.from_mask(np.ones((9, 9)))
+    held = Sketch(drags=(drag,), mask=(Fill(0),))
+    make(pipe, picture(96, 64), held)
+    other = picture(80, 60)
+    with pytest.raises(ValueError, match="80, 60"):
+        make(pipe, other, Sketch(drags=(drag,), mask=(wrong,)))
+    assert make(pipe, other, held).image.size == PreviewMaker()(pipe, other, held).image.size

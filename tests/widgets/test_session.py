@@ -1,4 +1,5 @@
 import itertools
+import sys
 import threading
 
 import numpy as np
@@ -127,6 +128,67 @@ def test_the_newest_preview_wins(slow):
     assert slow.preview.flow.equal(shown[-1].flow), "the last one shown is of the last position"
 
 
+def test_previews_go_on_during_an_edit_and_leave_it_as_it_is(slow):
+    slow.use(num_inference_steps=40)
+    slow.edit()
+    slow.wait(60)
+    shown, counts = [], iter(range(41, 80))
+
+    def look(what):
+        if what == "progress" and slow.progress and slow.progress.step in (3, 9, 15):
+            to = [next(counts), 32]
+            slow.request_preview(slow.sketch.apply({"type": "move", "index": 0, "end": "target", "to": to}))
+        if what == "preview":
+            shown.append((slow.progress.step, slow.preview.sketch.drags[0][1][0]))
+
+    slow.on_update(look)
+    slow.edit()
+    slow.wait(60)
+    assert shown == [(3, 41), (9, 42), (15, 43)], "at the next step, of the newest position"
+    first, second = slow.rounds
+    assert slow.pictures[first.result].tobytes() == slow.pictures[second.result].tobytes()
+
+
+def test_nothing_is_lost_where_a_cell_and_the_browser_draw_at_once(session):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        numbers = []
+
+        def draw(y):
+            for x in range(90):
+                session.drag((x, y), (x, y + 1))
+                numbers.append(session._add(PHOTO))
+
+        threads = [threading.Thread(target=draw, args=(y,)) for y in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(session.sketch.drags) == 180 == len(session.history.past)
+    assert sorted(numbers) == list(range(1, 181)), "each picture has a number of its own"
+
+
+def test_a_listener_that_fails_does_not_end_the_session(session, capsys):
+    main = threading.current_thread()
+
+    def fail(what):
+        if threading.current_thread() is not main:
+            raise RuntimeError("of the listener")
+
+    stop = session.on_update(fail)
+    session.drag((30, 30), (40, 32))
+    session.edit()
+    with pytest.raises(RuntimeError, match="of the listener"):
+        session.wait(60)
+    stop()
+    session.edit()
+    session.wait(60)
+    assert session.rounds and session.error is None and "of the listener" in capsys.readouterr().err
+
+
 def test_without_drags_there_is_no_preview(session):
     session.drag((10, 10), (20, 10))
     session.request_preview()
@@ -148,9 +210,12 @@ def test_what_a_worker_raises_is_told_raised_by_wait_and_gone_with_the_next_edit
     assert "error" in told
     session.undo()
     session.drag((10, 10), (20, 10))
+    session.request_preview()
+    session.wait(60)
+    assert session.error is None, "the next preview is fine"
     session.edit()
     session.wait(60)
-    assert session.error is None and len(session.rounds) == 1
+    assert len(session.rounds) == 1
 
 
 def test_an_edit_that_cannot_be_made_is_refused_at_once(session):
@@ -176,13 +241,21 @@ def test_several_methods_edit_the_same_drags_and_one_that_fails_does_not_stop_th
     assert session.pictures[1].tobytes() == session.pictures[2].tobytes()
 
 
+UNSAVABLE = {"flow": torch.zeros(1, 2, 8, 8)}, {"callback_on_step_end": print}
+
+
 def test_settings_are_checked_and_kept_by_method(session):
     session.use("instantdrag", detail="compose", num_inference_steps=5)
     session.use("warp")
     assert session.settings == {}
     session.use("instantdrag", detail=None)
     assert session.settings == {"num_inference_steps": 5}
-    for wrong in ({"steps": 5}, {"num_inference_steps": "five"}, {"generator": None, "output_type": "np"}):
+    for wrong in (
+        {"steps": 5},
+        {"num_inference_steps": "five"},
+        {"generator": None, "output_type": "np"},
+        *UNSAVABLE,
+    ):
         with pytest.raises(ValueError):
             session.use("instantdrag", **wrong)
     with pytest.raises(ValueError, match="method must be one of"):
@@ -232,6 +305,8 @@ def test_drags_of_a_file_are_taken(session):
     assert session.sketch.instruction(PHOTO.size) == drags
     session.set_mask(None)
     assert session.sketch.mask == () and len(session.sketch.drags) == 2
+    with pytest.raises(ValueError, match="must be of \\(64, 96\\)"):
+        session.set_mask(mask.T)
     with pytest.raises(ValueError, match="of \\(64, 64\\)"):
         session.set_drags(DragInstruction([[1, 2]], [[3, 4]], image_size=(64, 64)))
 

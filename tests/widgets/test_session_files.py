@@ -8,8 +8,10 @@ from PIL import Image
 from dragstudy.cli import main
 from dragstudy.drags import DragInstruction
 from dragstudy.widgets.code import as_code
+from dragstudy.widgets.edits import Round
 from dragstudy.widgets.session import DragSession
 from dragstudy.widgets.session_files import load_session, replay, save_session
+from dragstudy.widgets.sketch import Sketch
 
 from ..tiny import picture
 
@@ -106,6 +108,12 @@ def test_a_replay_tells_what_is_different(session, tmp_path, capsys):
         lambda fields: fields["session"].update(method="wrap"),
         lambda fields: fields["session"]["settings"].update(warp={"speed": 3}),
         lambda fields: fields["session"]["rounds"][0].update(result=9),
+        lambda fields: fields["session"]["rounds"][0].update(result=2),
+        lambda fields: fields["session"]["rounds"][0]["edit"]["sketch"].update(picture=1),
+        lambda fields: fields["session"]["rounds"][0].update(seconds="long"),
+        lambda fields: fields["session"]["rounds"][0]["edit"].update(settings={"speed": 3}),
+        lambda fields: fields["session"]["rounds"][0]["edit"].update(seed=None),
+        lambda fields: fields["session"]["mask_operations"].clear(),
         lambda fields: fields["session"]["history"]["present"].pop("drags"),
         lambda fields: fields["session"]["pictures"][0].update(file="../photo-of-somebody-else.png"),
     ],
@@ -165,3 +173,60 @@ def test_code_needs_an_edit_and_says_where_a_photograph_has_no_file():
         as_code(session)
     session.drag((30, 30), (40, 32))
     assert "has no file" in as_code(session)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "session", "folder/"])
+def test_a_session_is_never_written_over_a_file_of_another_kind(session, tmp_path, name):
+    with pytest.raises(ValueError, match="such as session.json"):
+        save_session(session, tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_what_was_saved_before_is_whole_if_saving_fails(session, tmp_path, monkeypatch):
+    path = tmp_path / "mine.json"
+    save_session(session, path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def fail(self, target, **options):
+        target.write_bytes(b"half of")
+        raise OSError("the disk is full")
+
+    session.undo()
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="full"):
+        save_session(session, path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_settings_come_back_in_the_types_that_they_had(session, tmp_path):
+    blocks = {"mutual_attention_blocks": ("up_blocks.1",)}
+    session.use("dragdiffusion", **blocks)
+    edit = session.present_edit()
+    session.rounds = (*session.rounds, Round(edit, session._add(session.pictures[2]), 1.0))
+    save_session(session, tmp_path / "mine.json")
+    again = load_session(tmp_path / "mine.json")
+    assert again.rounds == session.rounds and again.rounds[-1].edit.settings == blocks
+    assert again.settings_by_method == session.settings_by_method
+
+
+def test_a_long_history_takes_little_room(tmp_path):
+    session = DragSession(picture(96, 64), method="warp")
+    for k in range(150):
+        session.brush(*((x, k % 64) for x in range(30)), radius=2)
+    save_session(session, tmp_path / "mine.json")
+    assert (tmp_path / "mine.json").stat().st_size < 500_000, "each stroke is written once"
+    assert load_session(tmp_path / "mine.json").history == session.history
+
+
+def test_a_session_is_saved_as_of_one_moment(session, tmp_path, monkeypatch):
+    """An edit that ends meanwhile is in the file as a whole, or not at all."""
+    raster = Sketch.raster
+
+    def slowly(sketch, size):
+        session.rounds = (*session.rounds, Round(session.present_edit(), session._add(session.image), 1.0))
+        return raster(sketch, size)
+
+    monkeypatch.setattr(Sketch, "raster", slowly)
+    save_session(session, tmp_path / "mine.json")
+    again = load_session(tmp_path / "mine.json")
+    assert (len(again.rounds), len(again.pictures)) == (2, 3) and len(session.rounds) == 3

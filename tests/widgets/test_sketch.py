@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragstudy.widgets.history import History
-from dragstudy.widgets.mask import Fill, Invert, Loaded, Stroke, rasterise
+from dragstudy.widgets.mask import (
+    Fill,
+    Invert,
+    Loaded,
+    Stroke,
+    operation_from_dict,
+    rasterise,
+    resize_operation,
+)
 from dragstudy.widgets.sketch import Sketch
 
 SIZE = 40, 24
@@ -121,6 +129,21 @@ def test_a_mask_from_a_file_comes_back_and_must_fit():
         rasterise([loaded], (24, 24))
     with pytest.raises(ValueError, match="PNG in base64"):
         rasterise([Loaded("bm8gcG5n")], SIZE)
+
+
+@settings(max_examples=30)
+@given(st.lists(operations, min_size=1, max_size=4), st.sampled_from([3, 5]))
+def test_a_resized_mask_is_the_mask_at_the_centres_of_the_pixels(painted, times):
+    painted, large = [operation_from_dict(one) for one in painted], (SIZE[0] * times, SIZE[1] * times)
+    painted = [off_the_rim(one) if isinstance(one, Stroke) else one for one in painted]
+    resized = rasterise([resize_operation(one, SIZE, large) for one in painted], large)
+    centres = resized[times // 2 :: times, times // 2 :: times]
+    assert (centres == rasterise(painted, SIZE)).all()
+
+
+def off_the_rim(stroke):
+    """A stroke on whose rim, where rounding decides, no centre of a pixel lies."""
+    return Stroke(tuple((round(x), round(y)) for x, y in stroke.points), round(stroke.radius) + 0.3137)
 
 
 def test_the_instruction_has_the_drags_and_the_mask():
