@@ -116,10 +116,10 @@ def test_an_item_is_fast(tmp_path: Path, make_pair) -> None:
         writer.write(pair)
     dataset, times = PairDataset(tmp_path), []
     for _ in range(20):
-        start = time.perf_counter()
+        start = time.process_time()
         dataset[0]
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.016  # half of that on an idle core
+        times.append(time.process_time() - start)
+    assert min(times) < 0.016  # seconds of the processor; half of that is usual
 
 
 def test_refused_pairs(make_pair) -> None:
