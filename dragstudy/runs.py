@@ -10,9 +10,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Literal
 import yaml
 
 from dragstudy import _notebooks, _results
+from dragstudy._environment import environment_variables
 from dragstudy._provenance import ROOT, describe, now, sha256, tree_sha256, write_json, write_text
 from dragstudy._record import Run, start
 from dragstudy.progress import HEADLESS, progress
@@ -236,24 +237,10 @@ def _run_papermill(plan: _Plan) -> str:
 
 def _headless() -> AbstractContextManager[None]:
     """Tell the kernels that start meanwhile that nobody watches their progress bars."""
-    return _environment({HEADLESS: "1"})
+    return environment_variables({HEADLESS: "1"})
 
 
 def _shared_cores(jobs: int) -> AbstractContextManager[None]:
     """Give each of `jobs` kernels that run at a time its part of the cores, unless the user says how many."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))
-    return _environment({HEADLESS: "1", "OMP_NUM_THREADS": threads})
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes that start meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+    return environment_variables({HEADLESS: "1", "OMP_NUM_THREADS": threads})

@@ -8,10 +8,12 @@ all exist at once; an exception of the function ends it.
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
+
+from dragstudy._environment import environment_variables
 
 Name, Job, Outcome = TypeVar("Name"), TypeVar("Job"), TypeVar("Outcome")
 Mapper = Callable[
@@ -58,7 +60,7 @@ def processes(workers: int, threads: int = 1) -> Iterator[Mapper]:
     environment = dict.fromkeys(THREADS, str(threads)) | {"DASK_LOGGING__DISTRIBUTED": "critical"}
     quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "memory_limit": None}
     with (
-        _environment(environment),
+        environment_variables(environment),
         LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet) as cluster,
         Client(cluster) as client,
     ):
@@ -93,20 +95,6 @@ def _dask() -> tuple[Any, Any]:
     except ImportError as error:
         raise ValueError("more than one worker needs dask: pip install 'dask[distributed]'") from error
     return Client, LocalCluster
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes that start meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _mapper(client: Any) -> Mapper:
