@@ -4,12 +4,13 @@ import io
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dragstudy._provenance import describe, now, sha256, tree_sha256, write_json
+from dragstudy._kept import agreement, describe_kept, kept_rows
+from dragstudy._provenance import ROOT, describe, now, sha256, tree_sha256, write_json
 from dragstudy._results import markdown_table
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Run:
         figures: The figures so far, by id.
         tables: The tables so far, by id.
         metrics: The numbers so far, by name.
+        kept: Folder of the rows that an earlier, larger run measured, or None.
     """
 
     manifest: dict[str, object]
@@ -37,6 +39,7 @@ class Run:
     figures: dict[str, "Figure"] = field(default_factory=dict)
     tables: dict[str, "pd.DataFrame"] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    kept: Path | None = None
 
     def figure(self, id: str, fig: "Figure", message: str) -> None:
         """Record a figure.
@@ -55,7 +58,7 @@ class Run:
         self.figures[id] = fig
         if self.folder:
             suffix, content = encode(fig)
-            self._write("figure", id, message, {suffix: content})
+            self._write("figure", id, message, {suffix: content}, list(self.figures).index(id))
 
     def table(self, id: str, frame: "pd.DataFrame", message: str = "") -> None:
         """Record a table, as CSV and as Markdown.
@@ -72,7 +75,39 @@ class Run:
         self.tables[id] = frame
         if self.folder:
             csv = frame.to_csv(index=frame.index.names != [None], lineterminator="\n")
-            self._write("table", id, message, {".csv": csv.encode(), ".md": markdown_table(frame).encode()})
+            files = {".csv": csv.encode(), ".md": markdown_table(frame).encode()}
+            self._write("table", id, message, files, list(self.tables).index(id))
+
+    def rows(self, id: str, frame: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
+        """Record the rows behind tables and figures, and go on with the kept ones where there are some.
+
+        What `full` measures in hours is kept in `results/rows/`; a smaller profile measures a first part of
+        it, says here how the two agree, and shows the whole.
+
+        Args:
+            id: Name of the file, of lower-case letters, digits and hyphens.
+            frame: The rows that were measured here, with plain columns.
+            by: Columns that name a row.
+
+        Returns:
+            The kept rows of this id, or, where nothing is kept or asked for, the frame itself.
+
+        Raises:
+            ValueError: If the id is malformed, or `by` does not tell rows apart.
+        """
+        _check_id(id)
+        frame = frame.reset_index(drop=True)
+        if self.folder:
+            content = io.BytesIO()
+            frame.to_parquet(content, index=False)
+            self._write("row", id, "", {".parquet": content.getvalue()}, 0)
+        found = kept_rows(self.kept, id) if self.kept else None
+        if found is None:
+            return frame
+        whole, run = found
+        counts = len(whole), len(frame), *agreement(frame, whole, by)
+        print(describe_kept(id, counts, self.manifest["params"], run))
+        return whole
 
     def metric(self, name: str, value: float) -> None:
         """Record one number; written at once, so that a run that fails later keeps it."""
@@ -92,8 +127,8 @@ class Run:
         if self.folder:
             write_json(self.folder / "manifest.json", self.manifest)
 
-    def _write(self, kind: str, id: str, message: str, files: Mapping[str, bytes]) -> None:
-        """Write the files of a figure or table, by suffix, and its manifest beside them."""
+    def _write(self, kind: str, id: str, message: str, files: Mapping[str, bytes], order: int) -> None:
+        """Write the files of a figure, table or rows, by suffix, and its manifest beside them."""
         folder = self.folder / f"{kind}s"
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{id}.*"):
@@ -101,7 +136,6 @@ class Run:
         for suffix, content in files.items():
             (folder / f"{id}{suffix}").write_bytes(content)
         first = folder / f"{id}{next(iter(files))}"
-        order = list(self.figures if kind == "figure" else self.tables).index(id)
         record = {"id": id, "kind": kind, "message": message, "file": first.name, "sha256": sha256(first)}
         write_json(folder / f"{id}.json", record | {"order": order, "run": self.manifest})
 
@@ -122,20 +156,22 @@ def start(notebook: str, params: Mapping[str, object]) -> Run:
     Args:
         notebook: Name of the notebook, such as `"03_flowgen"`.
         params: Its parameters; `globals()` will do, everything but plain values is left out. `out_dir` says
-            where to write; empty or absent keeps everything in memory.
+            where to write; empty or absent keeps everything in memory. `kept` says whether `Run.rows` may
+            show the rows of the full profile.
     """
     _show_figures_as_jpeg()
+    kept = ROOT / "results" / "rows" / notebook if params.get("kept") is True else None
     folder = Path(params["out_dir"]) if params.get("out_dir") else None
     if folder and (folder / "manifest.json").is_file():
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest["status"] == "running":  # written by `runs.execute`, which knows more
-            return Run(manifest, folder)
+            return Run(manifest, folder, kept=kept)
     plain = {
         name: value
         for name, value in params.items()
         if isinstance(value, _PLAIN) and not name.startswith("_") and name not in ("In", "Out", "out_dir")
     }
-    return Run(describe(notebook, plain), folder)
+    return Run(describe(notebook, plain), folder, kept=kept)
 
 
 def encode(fig: "Figure") -> tuple[str, bytes]:

@@ -37,6 +37,18 @@ def publish(folder: Path, results: Path) -> None:
             for made in sorted(path.parent.glob(f"{name}.*")):
                 if made.suffix != ".json":
                     shutil.copyfile(made, results / kind / made.name)
+    if manifest.get("params", {}).get("kept") is False:  # else its rows are a first part of the kept ones
+        _keep_rows(folder / "rows", results / "rows" / manifest["notebook"], manifest)
+
+
+def _keep_rows(made: Path, kept: Path, manifest: dict) -> None:
+    """Replace the kept rows of a notebook by those of a run."""
+    shutil.rmtree(kept, ignore_errors=True)
+    for path in sorted(made.glob("*.parquet")):
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept / path.name)
+        record = json.loads(path.with_suffix(".json").read_text())
+        write_json(kept / f"{path.stem}.json", record | {"run": manifest})
 
 
 def write_index(root: Path) -> Path:
@@ -52,7 +64,8 @@ def write_index(root: Path) -> Path:
     head = [
         "# Results",
         "Written by `dragstudy study` (or `make study`); changes by hand are lost. Each figure and table has "
-        "beside it the manifest of the run that made it: parameters, versions, device, commit, digests.",
+        "beside it the manifest of the run that made it: parameters, versions, device, commit, digests. Where "
+        "a notebook says so, its tables stand on the rows in `rows/`, which the profile `full` measured.",
     ]
     if rows:
         columns = "| question | notebook | profile | run | commit | time |\n|---|---|---|---|---|---|"

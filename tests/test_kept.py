@@ -1,0 +1,79 @@
+"""Rows that a larger run measured, in place of a smaller one's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dragstudy import runs
+from dragstudy._kept import agreement
+from dragstudy._record import Run
+from dragstudy._results import publish
+
+WHOLE = pd.DataFrame({"method": list("aabb"), "key": list("xyxy"), "lpips": [0.1, np.nan, 0.3, 0.4]})
+
+
+def publish_rows(frame, tmp_path, **params):
+    """A finished run with these rows, published; the folder of its kept rows."""
+    run = runs.start("11_part", {"steps": 20, "out_dir": str(tmp_path / "run"), **params})
+    shown = run.rows("part", frame, by=["method", "key"])
+    run.finish()
+    publish(tmp_path / "run", tmp_path / "results")
+    pd.testing.assert_frame_equal(shown, frame.reset_index(drop=True))
+    return tmp_path / "results" / "rows" / "11_part"
+
+
+def test_a_smaller_run_shows_the_kept_rows_and_says_how_its_own_agree(tmp_path, capsys):
+    kept = publish_rows(WHOLE, tmp_path, kept=False, profile="full")
+    part = WHOLE.iloc[[0, 1, 3]].assign(lpips=[0.1, np.nan, 0.5])
+    run = Run({"params": {"steps": 20}}, kept=kept)
+    pd.testing.assert_frame_equal(run.rows("part", part, by=["method", "key"]), WHOLE)
+    said = capsys.readouterr().out
+    assert "4 rows of the profile full" in said and "steps" not in said
+    assert "Of the 3 measured here they have 3, 2 with the same numbers." in said
+    other = Run({"params": {"steps": 3, "kept": True}}, kept=kept)
+    other.rows("part", part.assign(key=["x", "y", "z"]), by=["method", "key"])
+    assert "with steps=20. Of the 3 measured here they have 2, 2 with" in capsys.readouterr().out
+
+
+def test_without_kept_rows_those_measured_here_go_on(tmp_path, capsys):
+    for kept in (None, tmp_path):
+        part = WHOLE.iloc[2:]
+        shown = Run({"params": {}}, kept=kept).rows("part", part, by=["method", "key"])
+        pd.testing.assert_frame_equal(shown, part.reset_index(drop=True))
+    assert capsys.readouterr().out == ""
+    assert runs.start("11_part", {"kept": False}).kept is None
+    assert runs.start("11_part", {"kept": True}).kept.name == "11_part"
+
+
+def test_only_a_run_that_shows_its_own_rows_replaces_the_kept_ones(tmp_path):
+    kept = publish_rows(WHOLE, tmp_path, kept=False)
+    publish_rows(WHOLE.iloc[:1], tmp_path, kept=True)  # its own `kept` lies in the clone, and has no "part"
+    assert len(pd.read_parquet(kept / "part.parquet")) == 4
+    publish_rows(WHOLE.iloc[:2], tmp_path, kept=False)
+    assert len(pd.read_parquet(kept / "part.parquet")) == 2
+
+
+def test_times_do_not_count_and_rows_need_names():
+    here = WHOLE.assign(seconds=1.0, count=[1, 2, 3, 4])
+    there = WHOLE.assign(seconds=2.0, count=[1, 2, 3, 5])
+    assert agreement(here, there, ["method", "key"]) == (4, 3)
+    with pytest.raises(ValueError, match="the columns method do not tell rows apart"):
+        agreement(here, there, ["method"])
+
+
+def test_other_kept_rows_are_another_run(clone, write_notebook):
+    parameters = (
+        'kept: bool = True  # show the rows of the full profile\nout_dir: str = ""  # where it writes'
+    )
+    write_notebook(
+        "11_part", parameters, "from dragstudy import runs\nruns.start('11_part', globals()).finish()"
+    )
+    before = runs.execute("11_part", root=clone).folder
+    assert runs.execute("11_part", root=clone).folder == before
+    rows = clone / "results" / "rows" / "11_part"
+    rows.mkdir(parents=True)
+    WHOLE.to_parquet(rows / "part.parquet")
+    assert runs.execute("11_part", root=clone).folder != before
+    without = runs.execute("11_part", overrides={"kept": False}, root=clone).folder
+    (rows / "part.parquet").unlink()
+    assert runs.execute("11_part", overrides={"kept": False}, root=clone).folder == without
