@@ -64,8 +64,8 @@ def write_index(root: Path) -> Path:
     head = [
         "# Results",
         "Written by `dragstudy study` (or `make study`); changes by hand are lost. Each figure and table has "
-        "beside it the manifest of the run that made it: parameters, versions, device, commit, digests. Where "
-        "a notebook says so, its tables stand on the rows in `rows/`, which the profile `full` measured.",
+        "beside it the manifest of the run that made it: parameters, versions, device, commit, digests. "
+        "Where a notebook says so, its tables stand on the rows in `rows/`, which the profile `full` made.",
     ]
     if rows:
         columns = "| question | notebook | profile | run | commit | time |\n|---|---|---|---|---|---|"

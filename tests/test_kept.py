@@ -62,9 +62,10 @@ def test_times_do_not_count_and_rows_need_names():
 
 
 def test_other_kept_rows_are_another_run(clone, write_notebook):
-    parameters = (
-        'kept: bool = True  # show the rows of the full profile\nout_dir: str = ""  # where it writes'
-    )
+    parameters = """\
+profile: str = "smoke"  # smoke: seconds
+kept: bool = True  # show the rows of the full profile
+out_dir: str = ""  # where the run writes"""
     write_notebook(
         "11_part", parameters, "from dragstudy import runs\nruns.start('11_part', globals()).finish()"
     )

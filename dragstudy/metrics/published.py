@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from dragstudy._kept import agreement
 from dragstudy.data.samples import MANIFESTS
 
 PAPERS, RESULTS = MANIFESTS / "papers", MANIFESTS / "results"
@@ -41,6 +42,11 @@ class Published:
         commit = (self.manifest.get("commit") or "unknown")[:7]
         dirty = " with changes" if self.manifest.get("dirty") else ""
         return f"{self.name}: {count} samples, {self.rows['method'].nunique()} rows, commit {commit}{dirty}"
+
+    def agreement(self, frame: pd.DataFrame) -> str:
+        """Say how many rows of a comparison were kept, and how many of those with the same numbers."""
+        found, same = agreement(frame, self.rows, ["method", "key", "seed"])
+        return f"Of the {len(frame)} rows computed here {found} were kept, {same} with the same numbers."
 
 
 def published_comparison(name: str, folder: Path = RESULTS) -> Published | None:

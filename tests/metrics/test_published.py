@@ -13,11 +13,14 @@ def test_a_comparison_that_was_kept_says_what_it_is(tmp_path):
     assert published_comparison("waves", tmp_path) is None
     folder = tmp_path / "waves"
     folder.mkdir()
-    pd.DataFrame({"method": ["a", "a", "b"], "key": ["x", "y", "x"]}).to_parquet(folder / "rows.parquet")
+    rows = pd.DataFrame({"method": ["a", "a", "b"], "key": ["x", "y", "x"], "seed": 0, "psnr": [1.0, 2, 3]})
+    rows.to_parquet(folder / "rows.parquet")
     (folder / "manifest.json").write_text(json.dumps({"commit": "0123456789", "dirty": True}))
     kept = published_comparison("waves", tmp_path)
     assert kept.label == "waves: 2 samples, 2 rows, commit 0123456 with changes"
     assert len(kept.rows) == 3 and kept.sets.empty
+    part = rows.iloc[:2].assign(psnr=[1.0, 2.5])
+    assert kept.agreement(part).endswith("2 rows computed here 2 were kept, 1 with the same numbers.")
 
 
 def test_the_papers_tables_name_rows_that_exist():

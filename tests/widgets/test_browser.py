@@ -357,3 +357,42 @@ def test_fingers_draw_hold_and_zoom(browser, tmp_path):
         assert int(editor.root.locator(".dsc-percent").inner_text().split()[0]) > 130 * width / SIZE[0]
         shot(page, "13-touched")
         assert page.problems == []
+
+
+RATING = (
+    """from PIL import Image
+from dragstudy.drags import DragInstruction
+from dragstudy.metrics.ratings import RatedEdit
+from dragstudy.widgets.rating import RatingForm
+photo, drags, made = Image.open("photo.png"), DragInstruction([[100, 120]], [[140, 90]]), {"one": 0, "two": 9}
+edits = [RatedEdit("face", name, photo, drags, photo.rotate(angle)) for name, angle in made.items()]
+RatingForm(edits, "ratings.csv", rater="nobody")""",
+    "print(len(open('ratings.csv').readlines()) - 1, 'ratings')",
+    "spare = 'a cell that no key of the form may delete'",
+)
+
+
+def test_edits_are_rated_by_keyboard_in_jupyterlab(browser, tmp_path):
+    photograph().save(tmp_path / "photo.png")
+    write_notebook(tmp_path / "editor.ipynb", *RATING)
+    with running_lab(tmp_path) as address:
+        page = open_page(browser, address)
+        run_cell(page, 0)
+        form = page.locator(".dragstudy-rating")
+        expect(form.locator(".status")).to_have_text("Edit 1 of 2", timeout=PATIENCE)
+        form.get_by_role("radio").first.focus()
+        for key in ("d", "d", "4", "2"):
+            page.keyboard.press(key)
+        shot(page, "rating-form")
+        page.keyboard.press("5")
+        page.keyboard.press("Enter")
+        expect(form.locator(".status")).to_have_text("Edit 2 of 2", timeout=PATIENCE)
+        assert form.inner_text().find("two") < 0 and form.inner_text().find("one") < 0  # blind
+        run_cell(page, 1)
+        output = page.locator(".jp-Notebook .jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
+        expect(output).to_contain_text("1 ratings", timeout=PATIENCE)
+        expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(3)
+        assert page.problems == []
+        page.close()
+    (header, row) = (tmp_path / "ratings.csv").read_text().splitlines()
+    assert [value for value in row.split(",") if value in "12345"] == ["4", "2", "5"]
