@@ -1,9 +1,12 @@
 # make study   results from nothing: environment, assets, every notebook in the tiny profile
 # make test    the tests, and every notebook in the smoke profile
 # make lab     JupyterLab on the notebooks
+#
+# `make test JOBS=4` tests in four processes, each on one core; two by default.
 
 PYTHON ?= python3
 PROFILE ?= tiny
+JOBS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -13,7 +16,8 @@ study: install fetch
 	@$(BIN)/dragstudy study --profile $(PROFILE)
 
 test: install fetch
-	DRAGSTUDY_HEADLESS=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
+	DRAGSTUDY_HEADLESS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
+	    --nbval-lax --nbval-current-env \
 	    --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 lab: install
