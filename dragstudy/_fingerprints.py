@@ -11,18 +11,20 @@ PACKAGE = Path(__file__).resolve().parent
 WEIGHT_FILES = (".safetensors", "config.json", "model_index.json")  # not cards and logs of training
 
 
-def code_sha256(*modules: str) -> str:
+def code_sha256(*modules: str, packages: bool = True) -> str:
     """Hex digest of some of this package's modules and of all that they import from it, in functions too.
 
     What they do not import may change without changing it: plots, notebooks, the editor's widgets.
 
     Args:
         modules: Such as `"dragstudy.pipelines"`.
+        packages: Whether the `__init__.py` files count that importing a module runs. Where they only gather
+            names, what they gather need not count.
 
     Raises:
         ValueError: If there is no such module.
     """
-    lines = [f"{name} {sha256(path)}" for name, path in sorted(_reachable(modules).items())]
+    lines = [f"{name} {sha256(path)}" for name, path in sorted(_reachable(modules, packages).items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -39,7 +41,7 @@ def weights_sha256(weights: str, shipped: Path) -> str:
     return hashlib.sha256(weights.encode()).hexdigest()
 
 
-def _reachable(modules: tuple[str, ...]) -> dict[str, Path]:
+def _reachable(modules: tuple[str, ...], packages: bool = True) -> dict[str, Path]:
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
@@ -49,6 +51,8 @@ def _reachable(modules: tuple[str, ...]) -> dict[str, Path]:
         path = _file(name)
         if path is None:
             raise ValueError(f"there is no module {name!r}")
+        if path.name == "__init__.py" and not packages:
+            continue
         found[name] = path
         waiting += [one for one in _imports(path) if _file(one) is not None]
         if "." in name:

@@ -1,4 +1,4 @@
-"""The command `dragstudy`: edit | replay | study | fetch | curate | train | finetune | evaluate.
+"""The command `dragstudy`: edit | replay | study | fetch | curate | train | finetune | sweep | evaluate.
 
 What a user gets wrong ends in exit code 2 and one line on stderr. Everything heavy is imported by the command
 that needs it, so that `dragstudy --help` is quick.
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_curate,
         _add_train,
         _add_finetune,
+        _add_sweep,
         _add_evaluate,
     ):
         add(commands)
@@ -299,6 +300,51 @@ def _finetune(args: argparse.Namespace) -> int:
     return 0
 
 
+def _add_sweep(commands) -> None:
+    sweep = commands.add_parser("sweep", help="train and measure what an ablation compares; the same goes on")
+    sweep.set_defaults(run=_sweep)
+    sweep.add_argument("name", metavar="NAME", help="such as normalisation (all: see --list), or all of them")
+    sweep.add_argument("--out", type=Path, metavar="DIR", help="folder of the trainings; sweeps share it")
+    sweep.add_argument(
+        "--only", nargs="+", default=[], metavar="TRIAL", help="as --list names them, or a part"
+    )
+    sweep.add_argument("--list", action="store_true", help="only list the trials, with minutes on one core")
+    sweep.add_argument("--minutes", type=float, help="time budget")
+    sweep.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2")
+    sweep.add_argument("--data", type=Path, help="folder of pairs to train on (default: those of tiny)")
+    sweep.add_argument("--anew", action="store_true", help="drop trainings that were made otherwise")
+    _add_places(sweep)
+    _add_set(sweep, "a parameter of all trainings, such as steps=20, or of what is measured")
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from dragstudy.metrics import workers
+
+    workers.set_threads(args.threads)  # before anything numerical is imported
+    from dragstudy import ablations, sweeps
+    from dragstudy._options import read_pairs
+
+    if not args.list and args.out is None:
+        raise ValueError("--out is needed: the folder of the trainings")
+    options = {"seeds": args.seeds} if args.seeds else {}
+    trials = ablations.sweep(args.name, data=args.data, changed=read_pairs(args.set), **options)
+    trials = sweeps.only(trials, args.only)
+    if args.list:
+        print(sweeps.listing(trials, args.out))
+        return 0
+    run = {"threads": args.threads, "minutes": args.minutes, "anew": args.anew}
+    with workers.place(args.workers, args.scheduler, args.threads) as mapper:
+        states = sweeps.run_trials(trials, args.out, mapper=mapper, **run)["state"]
+    print(", ".join(f"{count} {state}" for state, count in states.value_counts().items()))
+    return int((states == "failed").any())
+
+
+def _add_places(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, in place of processes")
+    command.add_argument("--threads", type=int, default=1, metavar="N", help="of each process (default: 1)")
+
+
 def _add_evaluate(commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure methods on a benchmark; the same goes on")
     evaluate.set_defaults(run=_evaluate)
@@ -311,9 +357,7 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--points", type=int, default=68, help="landmarks dragged: 68 (default), 17, 5, 1")
     evaluate.add_argument("--count", type=int, metavar="N", help="only N samples, spread evenly over all")
     evaluate.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
-    evaluate.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    evaluate.add_argument("--scheduler", metavar="ADDRESS", help="of a dask cluster, in place of processes")
-    evaluate.add_argument("--threads", type=int, default=1, metavar="N", help="of each process (default: 1)")
+    _add_places(evaluate)
     evaluate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the results")
     evaluate.add_argument(
         "--weights", action="append", default=[], metavar="METHOD=NAME", help="a name, a folder or a hub id"
@@ -329,7 +373,6 @@ def _evaluate(args: argparse.Namespace) -> int:
     from dragstudy.metrics import workers
 
     workers.set_threads(args.threads)  # before anything numerical is imported
-    from contextlib import nullcontext
     from functools import partial
 
     from dragstudy._edit import settable_arguments
@@ -342,9 +385,6 @@ def _evaluate(args: argparse.Namespace) -> int:
     from dragstudy.metrics.rows import find_rows
     from dragstudy.pipelines import find_method
 
-    for name in ("workers", "threads"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
     rows, options, weights = find_rows(args.methods), read_pairs(args.set), split_pairs(args.weights)
     for method in weights:
         find_method(method)
@@ -354,11 +394,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     name, _, path = args.benchmark.partition(":")
     benchmark = open_benchmark(name, points=args.points, path=Path(path) if path else None, count=args.count)
     settings = Settings(weights, args.device, options, args.threads)
-    place = nullcontext(workers.in_this_process)
-    if args.scheduler:
-        place = workers.scheduler(args.scheduler)
-    elif args.workers > 1:
-        place = workers.processes(args.workers, args.threads)
+    place = workers.place(args.workers, args.scheduler, args.threads)
     tools = Tools if args.pixels else partial(all_tools, args.clip)
     shared = {"seeds": args.seeds, "settings": settings, "tools": tools}
     with place as mapper:

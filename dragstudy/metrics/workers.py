@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -32,6 +32,20 @@ def in_this_process(
     """Run one job after the other, here."""
     for name, job in jobs:
         yield name, function(job)
+
+
+def place(workers: int, address: str | None, threads: int) -> AbstractContextManager[Mapper]:
+    """The mapper that a command's options ask for: a cluster if it has an address, processes, or this one.
+
+    Raises:
+        ValueError: If there are to be fewer than one worker or thread, or as `processes` and `scheduler` do.
+    """
+    for name, count in (("workers", workers), ("threads", threads)):
+        if count < 1:
+            raise ValueError(f"--{name} must be at least 1, got {count}")
+    if address:
+        return scheduler(address)
+    return processes(workers, threads) if workers > 1 else nullcontext(in_this_process)
 
 
 def set_threads(count: int) -> None:

@@ -4,6 +4,7 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from torch import Tensor
 
+from dragstudy.flow import normalize_flow
 from dragstudy.models.backbone import NullPrompt
 from dragstudy.models.flowdiffusion import drop_flow, flow_conditions, flow_variant
 from dragstudy.training.backbone import BackboneTask
@@ -29,18 +30,38 @@ class FlowDiffusionTask(BackboneTask):
         flow_scale: float = 1.0,
         drop_image: float = 0.05,
         drop_flow: float = 0.10,
+        normalization: str = "fixed",
         validation: dict[str, Tensor] | None = None,
     ):
         super().__init__(unet, null_prompt, scheduler, validation=validation)
         self.variant, self.flow_scale = flow_variant(unet), flow_scale
         self.drop_image, self.drop_flow = drop_image, drop_flow
+        if normalization not in ("fixed", "sample"):
+            raise ValueError(f"normalization must be 'fixed' or 'sample', got {normalization!r}")
+        self.normalization = normalization
 
     def conditions(self, batch: dict[str, Tensor], generator: torch.Generator) -> list[Tensor]:
-        source = batch["source_latents"].float()
+        source, flow = batch["source_latents"].float(), batch["flow"].float()
+        if self.normalization == "sample":
+            flow = sample_as_fixed(flow)
         moved = None
         if self.variant == "splat":
             moved = batch["moved_latents"].float(), batch["coverage"].float()
-        full = flow_conditions(source, batch["flow"].float(), moved, flow_scale=self.flow_scale)
+        full = flow_conditions(source, flow, moved, flow_scale=self.flow_scale)
         draw = torch.rand(len(full), 1, 1, 1, generator=generator).to(full)
         kept = torch.where(draw < self.drop_flow, drop_flow(full, source.shape[1]), full)
         return [torch.where(draw < self.drop_image, torch.zeros_like(full), kept)]
+
+
+def sample_as_fixed(flow: Tensor) -> Tensor:
+    """A flow that becomes, divided by the size of its grid, what sample-wise normalisation makes of `flow`.
+
+    The network's conditions are normalised by that size (`flow_conditions`). Of this flow, whose largest
+    displacement along each axis is the whole picture, they show the shape and no longer the size: the
+    alternative of InstantDrag's Sec. 3.2.4.
+
+    Args:
+        flow: On the grid of the latents, `(b, 2, h, w)`.
+    """
+    h, w = flow.shape[-2:]
+    return normalize_flow(flow, "sample")[0] * flow.new_tensor([w, h]).view(1, 2, 1, 1)

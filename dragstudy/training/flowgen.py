@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dragstudy.sparse import SamplerConfig, sample_drags, sampler_config
+from dragstudy.samplers import draw_pseudo_drags, find_sampler
+from dragstudy.sparse import SamplerConfig
 from dragstudy.training.augment import augment_colours, mirror_pairs, zoom_out
 
 
@@ -19,7 +20,7 @@ class FlowGenTask:
     Args:
         generator: The `FlowGen`.
         discriminator: The `PatchDiscriminator`, or None to train on the reconstruction alone.
-        sampler: Name of a published configuration (`dragstudy.sparse.sampler_config`), or one of one's own.
+        sampler: Name of one of `dragstudy.samplers.SAMPLERS`, or a configuration of one's own.
         reconstruction: `"l2"` (the paper's) or `"l1"`.
         reconstruction_weight: Lambda of Eq. 3; pix2pix's 100, since the paper does not give its own.
         generator_updates: Updates of the generator for one of the discriminator.
@@ -43,7 +44,7 @@ class FlowGenTask:
         self.asked = {"return_person": True} if generator.config.prior else {}
         if discriminator is not None:
             self.networks["discriminator"] = discriminator
-        self.sampler = sampler_config(sampler) if isinstance(sampler, str) else sampler
+        self.sampler = find_sampler(sampler)
         self.distance = {"l1": F.l1_loss, "l2": F.mse_loss}[reconstruction]
         self.reconstruction_weight, self.generator_updates = reconstruction_weight, generator_updates
         self.validation = validation
@@ -81,7 +82,7 @@ class FlowGenTask:
     def sample_sparse(self, batch: dict, generator: torch.Generator) -> Tensor:
         """Draw pseudo drag instructions for each pair: a sparse flow `(b, 2, h, w)` in pixels."""
         drags = [
-            sample_drags(
+            draw_pseudo_drags(
                 flow.cpu(),
                 mask.cpu(),
                 self.sampler,

@@ -15,7 +15,8 @@ from dragstudy.models.appearance import AppearanceEncoder
 from dragstudy.models.autoencoder import make_autoencoder, set_latent_scale
 from dragstudy.models.backbone import NullPrompt, make_backbone, make_inpainting_scheduler, make_scheduler
 from dragstudy.models.flowdiffusion import make_flowdiffusion
-from dragstudy.models.flowgen import FlowGen, PatchDiscriminator
+from dragstudy.models.flowgen import PatchDiscriminator
+from dragstudy.models.flowgen_variants import FLOWGENS, use_instance_norm
 from dragstudy.models.inpainting import make_inpainting
 from dragstudy.models.points import PointEmbedding, attention_levels
 from dragstudy.training.autoencoder import AutoencoderTask
@@ -30,7 +31,7 @@ from dragstudy.training.latents import cached_latents
 from dragstudy.training.lightning import LightningTask
 from dragstudy.training.lightning_latents import cached_lightning_latents
 from dragstudy.training.loop import LoopSettings, train_loop
-from dragstudy.training.subsets import collate, first
+from dragstudy.training.subsets import Resized, collate, drawn, first
 
 SHARED = {"mixed_precision": "bf16", "learning_rate": 8e-4}
 DEFAULTS = {  # what the shipped weights were trained with
@@ -176,16 +177,24 @@ def train_flowdiffusion(
     variant: str = "concat",
     flow_scale: float = 8.0,
     approach: int = 1,
+    normalization: str = "fixed",
+    subset: int = 0,
 ):
     """Fine-tune the backbone, with zero-initialised condition channels, on pairs."""
     encoder = AutoencoderTiny.from_pretrained(autoencoder).eval()
     latents = first(cached_latents(PairDataset(data, "train"), encoder, approach=approach), limit)
+    latents = drawn(latents, subset, settings.seed)
     validation = collate(cached_latents(PairDataset(data, "val"), encoder, augmented=False), 64)
     unet = make_flowdiffusion(
         UNet2DConditionModel.from_pretrained(backbone, torch_dtype=torch.float32), variant
     )
     task = FlowDiffusionTask(
-        unet, NullPrompt(), make_scheduler(), flow_scale=flow_scale, validation=validation
+        unet,
+        NullPrompt(),
+        make_scheduler(),
+        flow_scale=flow_scale,
+        normalization=normalization,
+        validation=validation,
     )
     train_loop(task, latents, settings)
     return _save(unet, settings.out)
@@ -205,14 +214,28 @@ def train_flowgen(
     reconstruction: str = "l2",
     reconstruction_weight: float = 100.0,
     generator_updates: int = 4,
+    variant: str = "own",
+    size: int = 0,
+    subset: int = 0,
 ):
-    """Train FlowGen against its discriminator, from scratch or from `init`; the generator alone is saved."""
+    """Train FlowGen against its discriminator, from scratch or from `init`; the generator alone is saved.
+
+    Beside the options of `FlowGenTask`: `variant`, `"own"`, `"fixed"` (drags and flows are divided by the
+    picture's size) or `"instance"` (InstanceNorm in both networks); `size`, the side that pairs are brought
+    to (0: as they are); `subset`, how many of the pairs to train on, drawn by the seed (0: all).
+    """
+    if variant not in FLOWGENS:
+        raise ValueError(f"variant must be one of {', '.join(FLOWGENS)}, got {variant!r}")
     pairs, validation = PairDataset(data, "train"), PairDataset(data, "val")
+    if size:
+        pairs, validation = Resized(pairs, size), Resized(validation, size)
     groups = {"norm_groups": math.gcd(base_channels, 32)}
-    generator = FlowGen(base_channels, num_downs, prior=prior, **groups)
+    generator = FLOWGENS[variant](base_channels, num_downs, prior=prior, **groups)
     if init is not None:
-        generator = FlowGen.from_pretrained(init, torch_dtype=torch.float32).train()
+        generator = FLOWGENS[variant].from_pretrained(init, torch_dtype=torch.float32).train()
     discriminator = PatchDiscriminator(base_channels, num_layers=4, **groups) if adversarial else None
+    if discriminator is not None and variant == "instance":
+        use_instance_norm(discriminator)
     task = FlowGenTask(
         generator,
         discriminator,
@@ -222,7 +245,7 @@ def train_flowgen(
         generator_updates=generator_updates,
         validation=collate(validation),
     )
-    train_loop(task, first(pairs, limit), settings)
+    train_loop(task, drawn(first(pairs, limit), subset, settings.seed), settings)
     return _save(generator, settings.out)
 
 

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from dragstudy import cli
 from dragstudy.data.shards import read_manifest
+from dragstudy.metrics.finetuned import AFTER, BEFORE, study_clip
 from dragstudy.models.flowgen import FlowGen
 from dragstudy.models.lora import LORA_FILE
 from dragstudy.pipelines import InstantDragPipeline, load
@@ -141,6 +142,23 @@ def test_the_edit_command_uses_them(base, finetuned, tmp_path):
     command += ["--weights", str(base), "--finetuned", str(finetuned), "-o", str(tmp_path / "out.png")]
     assert cli.main(command) == 0
     assert np.array_equal(cv2.imread(str(tmp_path / "out.png"))[:, :, ::-1], edit(loaded(base, finetuned)))
+
+
+def test_its_later_pairs_are_measured_before_and_after(base, finetuned):
+    options = {"method": METHOD, "weights": base, "num_inference_steps": 1}
+    study = study_clip("pan", finetuned, SETTINGS.held_out, 2, 3, **options)
+    early, later = split_by_time(finetuned / "pairs-64", SETTINGS.held_out)
+    assert (study.pairs, study.later) == (len(early), len(later))
+    assert {item["key"] for item in study.items} <= set(later.manifest["key"])
+    rows = study.edits.set_index(["clip", "method", "key"])
+    for item in study.items:
+        both = [rows.loc[("pan", name, item["key"]), "psnr"] for name in (BEFORE, AFTER)]
+        assert both[0] != both[1]
+        assert not torch.equal(
+            *(study.predicted[f"FlowGen, {name}", item["key"]] for name in (BEFORE, AFTER))
+        )
+    with pytest.raises(ValueError, match="nothing was held out"):
+        study_clip("pan", finetuned, 0, 2, 3, method=METHOD, weights=base)
 
 
 def test_a_finished_run_is_not_trained_further(clip, base, finetuned):

@@ -1,0 +1,74 @@
+"""Backgrounds: what composites leave, where an edit changed, and verdicts that need every training."""
+
+import pandas as pd
+import pytest
+import torch
+
+from dragstudy.metrics.backgrounds import RINGS, background_rings, judge_over_seeds, measure_composite
+from dragstudy.metrics.claims import Claim
+
+
+@pytest.fixture
+def pair(generator):
+    """A square that moves by 40 px over a background of which the second frame has another brightness."""
+    ground = torch.full((3, 96, 96), 0.4)
+    item = {"source": ground.clone(), "target": ground + 10 / 255}
+    for name, mask, left in (("source", "mask", 8), ("target", "target_mask", 48)):
+        item[name][:, 30:60, left : left + 30] = torch.rand(3, 30, 30, generator=generator)
+        item[mask] = torch.zeros(1, 96, 96)
+        item[mask][:, 30:60, left : left + 30] = 1
+    return item
+
+
+def test_composites_leave_no_background_to_guess_and_their_absence_leaves_all_of_it(pair):
+    assert measure_composite(pair, 3) == pytest.approx({"left": 10, "ghost": 0, "seam": 0}, abs=1e-3)
+    for approach in (1, 2):
+        for region in ("own", "both"):
+            assert measure_composite(pair, approach, region)["left"] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("approach", [1, 2])
+def test_an_own_region_leaves_a_ghost_and_both_regions_none(pair, approach):
+    assert measure_composite(pair, approach, "own")["ghost"] > 0.5  # of 30 px, D(M) reaches 7 px far
+    assert measure_composite(pair, approach, "both")["ghost"] == 0
+    assert measure_composite(pair, approach, "own", dilation=61)["ghost"] < 0.5
+
+
+def test_the_seam_is_the_difference_of_the_two_backgrounds(pair):
+    assert measure_composite(pair, 1, "both")["seam"] == pytest.approx(10, abs=0.1)
+    level = pair | {"target": pair["target"] - 10 / 255}
+    assert measure_composite(level, 1, "both")["seam"] == pytest.approx(0, abs=0.1)
+
+
+def test_rings_tell_where_an_edit_changed_the_background():
+    before, mask = torch.zeros(1, 3, 64, 200), torch.zeros(1, 1, 64, 200)
+    mask[..., :20] = 1
+    near, far = before.clone(), before.clone()
+    near[..., 20:28], far[..., 100:] = 5 / 255, 7 / 255
+    names = ["change_0_8", "change_8_16", "change_16_32", "change_32_64", "change_64"]
+    rings = background_rings(near, before, mask)
+    assert list(rings) == names and len(names) == len(RINGS) + 1
+    assert rings["change_0_8"] == pytest.approx(5, rel=0.1) and rings["change_8_16"] == 0
+    rings = background_rings(far, before, mask)
+    assert rings["change_32_64"] == 0 and 5 < rings["change_64"] < 7
+    small = background_rings(before[..., :24], before[..., :24], mask[..., :24])
+    assert small["change_0_8"] == 0 and small["change_64"] != small["change_64"]  # no pixel there
+
+
+def trainings(*differences):
+    rows = []
+    for seed, difference in enumerate(differences):
+        for key in range(20):
+            rows.append({"method": "with", "seed": seed, "key": key, "change": key + difference})
+            rows.append({"method": "without", "seed": seed, "key": key, "change": float(key)})
+    return pd.DataFrame(rows)
+
+
+def test_a_claim_is_decided_only_where_every_training_agrees():
+    claims = [Claim("less", "with", "without", "change", more=False)]
+    sure = judge_over_seeds(trainings(-3.0, -1.0, -2.0), claims).iloc[0]
+    assert sure["verdict"] == "holds" and sure["mean"] == pytest.approx(-2) and sure["seeds"] == "-3 -1 -2"
+    one_differs = judge_over_seeds(trainings(-3.0, 0.1, -2.0), claims).iloc[0]
+    assert one_differs["verdict"] == "undecided" and one_differs["high"] < 0
+    turned = judge_over_seeds(trainings(3.0, 1.0, 2.0), claims).iloc[0]
+    assert turned["verdict"] == "contradicted"
