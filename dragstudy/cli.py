@@ -303,11 +303,9 @@ def _finetune(args: argparse.Namespace) -> int:
 def _add_sweep(commands) -> None:
     sweep = commands.add_parser("sweep", help="train and measure what an ablation compares; the same goes on")
     sweep.set_defaults(run=_sweep)
-    sweep.add_argument("name", metavar="NAME", help="such as normalisation (all: see --list), or all of them")
+    sweep.add_argument("name", metavar="NAME", help="such as normalisation, or all")
     sweep.add_argument("--out", type=Path, metavar="DIR", help="folder of the trainings; sweeps share it")
-    sweep.add_argument(
-        "--only", nargs="+", default=[], metavar="TRIAL", help="as --list names them, or a part"
-    )
+    sweep.add_argument("--only", nargs="+", default=[], metavar="TRIAL", help="names, or parts of them")
     sweep.add_argument("--list", action="store_true", help="only list the trials, with minutes on one core")
     sweep.add_argument("--minutes", type=float, help="time budget")
     sweep.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2")

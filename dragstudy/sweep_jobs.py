@@ -79,11 +79,9 @@ class Job:
 
     @property
     def changed(self) -> str:
-        """What decided a training that is there otherwise than now; empty if nothing did, or none is there."""
-        before = read_record(self.folder / BEGUN).get("by")
-        return (
-            "" if before is None else ", ".join(name for name in self.by if before.get(name) != self.by[name])
-        )
+        """What decided the training that is there otherwise than now; empty if nothing did."""
+        before = read_record(self.folder / BEGUN).get("by", self.by)
+        return ", ".join(name for name in self.by if before.get(name) != self.by[name])
 
     def minutes_left(self) -> float | None:
         """Until the deadline, None without one."""

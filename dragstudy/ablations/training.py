@@ -13,7 +13,6 @@ from torch.utils.data import Dataset, Subset
 from dragstudy import assets
 from dragstudy._fingerprints import code_sha256
 from dragstudy._provenance import sha256
-from dragstudy.data import recipes
 from dragstudy.data.frozen import FROZEN, frozen_pairs
 from dragstudy.data.pairs import PairDataset
 from dragstudy.data.shards import MANIFEST
@@ -26,9 +25,8 @@ GENERATED = "face-"  # clips of generated faces, which the splits `train` and `v
 
 
 def training_pairs(recipe: str = "tiny") -> Path:
-    """Folder of the pairs to train on, in the cache; the first call makes them there, which takes long."""
-    folder = assets.cache_dir() / "pairs" / recipe
-    return folder if (folder / MANIFEST).is_file() else recipes.run(recipe, folder)
+    """Folder of the pairs to train on, in the cache; it need not be there yet."""
+    return assets.cache_dir() / "pairs" / recipe
 
 
 def held_out_pairs(folder: Path | None, count: int) -> Dataset:
@@ -107,7 +105,15 @@ def measuring_code(*modules: str) -> str:
 
 @cache
 def pairs_digest(folder: Path | None) -> str:
-    """Digest of which pairs a folder holds; of the frozen ones their names."""
+    """Digest of which pairs a folder holds; of the frozen ones their names.
+
+    Raises:
+        ValueError: If it holds none: making those of a recipe takes too long to be done by the way.
+    """
     if folder is None:
         return digest({"frozen": FROZEN})
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(
+            f"there are no pairs in {folder}: `dragstudy curate --recipe tiny --out {folder}` makes them"
+        )
     return sha256(folder / MANIFEST)

@@ -14,6 +14,7 @@ from dragstudy.drags import DragInstruction
 from dragstudy.images import load_image, to_tensor
 from dragstudy.interpolation import interpolate_drags
 from dragstudy.metrics.claims import Claim, interval_text, judge
+from dragstudy.metrics.conclusions import LEAST
 from dragstudy.metrics.distance import end_point_error
 from dragstudy.metrics.evaluate import DO_NOTHING, Drags, Item, evaluate_edits
 from dragstudy.metrics.intervals import summarize
@@ -46,12 +47,16 @@ def some_of(count: int, wanted: int, *, seed: int = 0) -> list[int]:
 
 
 def scattered_drags(item: Item, count: int, *, seed: int = 0) -> DragInstruction:
-    """A few points of what moves, spread over it, and where the clip takes them.
+    """A few points of what moves and stays in the frame, spread over it, and where the clip takes them.
 
     Raises:
-        ValueError: If all of them leave the frame.
+        ValueError: If there are none.
     """
-    known, draw = item["mask"] * item["valid"], torch.Generator().manual_seed(seed)
+    h, w = item["flow"].shape[-2:]
+    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    x, y = item["flow"] + torch.stack([x, y])
+    stays = ((x > -0.5) & (x < w - 0.5) & (y > -0.5) & (y < h - 0.5))[None]
+    known, draw = item["mask"] * item["valid"] * stays, torch.Generator().manual_seed(seed)
     return drags_from_sparse(sample_drags(item["flow"], known, "config3", generator=draw, k=count))
 
 
@@ -217,7 +222,8 @@ def before_after(
     Returns:
         A frame of one row a clip and metric: `clip`, `measure`, `n`, the references, the means with their
         intervals `before` and `after`, their paired difference as `mean`, `low` and `high`, and the
-        `verdict`: `"better"`, `"worse"`, or `"undecided"` where the interval of the difference holds zero.
+        `verdict`: `"better"`, `"worse"`, or `"undecided"` where the interval of the difference holds zero
+        or there are fewer than `conclusions.LEAST` pairs.
     """
     shown = dict(references or {}) | {"before": before, "after": after}
     tables = []
@@ -229,7 +235,8 @@ def before_after(
         texts = {(row.method, row.metric): interval_text(row) for row in means}
         for column, name in shown.items():
             table[column] = [texts[name, metric] for metric in metrics]
-        tables.append(table.assign(verdict=table["verdict"].map(VERDICTS)))
+        few = table["n"] < LEAST
+        tables.append(table.assign(verdict=table["verdict"].map(VERDICTS).mask(few, "undecided")))
     columns = ["clip", "measure", "n", *shown, "mean", "low", "high", "verdict"]
     return pd.concat(tables, ignore_index=True)[columns]
 

@@ -49,8 +49,10 @@ def test_drags_start_on_what_moves_and_end_where_the_clip_takes_them(items, requ
     for item in items:
         request = requests[item["key"]]
         x, y = request.handle_points.astype(int).T
-        assert 0 < len(x) <= 5 and (item["mask"][0, y, x] == 1).all()
+        assert len(x) == 5 and (item["mask"][0, y, x] == 1).all()
         assert np.allclose(request.displacements, item["flow"][:, y, x].T)
+        h, w = item["flow"].shape[-2:]
+        assert ((request.target_points > -0.5) & (request.target_points < (w - 0.5, h - 0.5))).all()
         assert request == scattered_drags(item, 5) != scattered_drags(item, 5, seed=1)
 
 
@@ -94,6 +96,8 @@ def test_verdicts_follow_the_side_of_zero_clip_by_clip():
     assert list(table["verdict"]) == ["better", "better", "worse", "worse"]
     assert (table["start"] == table["before"]).all()
     assert list(table["mean"]) == [1.0, -1.0, -1.0, 1.0]
+    few = before_after(pd.DataFrame(rows[:10]), EDIT_METRICS, "flow base", "flow fine-tuned")
+    assert (few["n"] == 5).all() and (few["verdict"] == "undecided").all()
     text = in_sentences(table, {"psnr": "PSNR in dB", "lpips": "LPIPS"})
     assert (
         text.splitlines()[0] == "PSNR in dB: bird better (1 [1, 1], n = 8), cat worse (-1 [-1, -1], n = 8)."
