@@ -1,6 +1,6 @@
 """Small trainings of FlowGen, and its error where it was trained and where it was not.
 
-At 128 x 128 a training of 320 steps of 8 pairs takes 3.5 minutes of one core, and measuring it half of one.
+At 128 x 128 a training of 320 steps of 8 pairs takes 4 minutes of one core, and measuring it half of one.
 Errors are in pixels of the pairs, 256 x 256, whatever size the network works at.
 """
 
