@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dragstudy._claims import claims_table
 from dragstudy._kept import agreement, describe_kept, kept_rows
 from dragstudy._provenance import ROOT, describe, now, sha256, tree_sha256, write_json
 from dragstudy._results import markdown_table
@@ -30,6 +31,7 @@ class Run:
         folder: Where it is written, or None.
         figures: The figures so far, by id.
         tables: The tables so far, by id.
+        claimed: The judged claims so far, by id.
         metrics: The numbers so far, by name.
         kept: Folder of the rows that an earlier, larger run measured, or None.
     """
@@ -38,6 +40,7 @@ class Run:
     folder: Path | None = None
     figures: dict[str, "Figure"] = field(default_factory=dict)
     tables: dict[str, "pd.DataFrame"] = field(default_factory=dict)
+    claimed: dict[str, "pd.DataFrame"] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     kept: Path | None = None
 
@@ -109,6 +112,35 @@ class Run:
         print(describe_kept(id, counts, self.manifest["params"], run))
         return whole
 
+    def claims(
+        self,
+        id: str,
+        judged: "pd.DataFrame | Mapping[str, pd.DataFrame]",
+        paper: str | Sequence[str],
+        *,
+        seeds: int = 1,
+    ) -> "pd.DataFrame":
+        """Record judged claims for the page that collects those of all notebooks, `results/CLAIMS.md`.
+
+        Args:
+            id: Name of the files, of lower-case letters, digits and hyphens; unique among the notebooks.
+            judged: What `dragstudy.metrics.claims.judge` gave; or several of them by name, such as methods.
+            paper: The paper's evidence, for all claims or for each: `"InstantDrag, Fig. 7"`.
+            seeds: Trainings, or samplings, of each method.
+
+        Returns:
+            The claims with the columns that the page has.
+
+        Raises:
+            ValueError: If the id is malformed, or the table not that of `judge`.
+        """
+        _check_id(id)
+        frame = self.claimed[id] = claims_table(judged, paper, seeds)
+        if self.folder:
+            files = {".csv": frame.to_csv(index=False, lineterminator="\n").encode()}
+            self._write("claim", id, "", files, list(self.claimed).index(id))
+        return frame
+
     def metric(self, name: str, value: float) -> None:
         """Record one number; written at once, so that a run that fails later keeps it."""
         self.metrics[name] = float(value)
@@ -128,7 +160,7 @@ class Run:
             write_json(self.folder / "manifest.json", self.manifest)
 
     def _write(self, kind: str, id: str, message: str, files: Mapping[str, bytes], order: int) -> None:
-        """Write the files of a figure, table or rows, by suffix, and its manifest beside them."""
+        """Write the files of a figure, table, rows or claims, by suffix, and their manifest beside them."""
         folder = self.folder / f"{kind}s"
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{id}.*"):

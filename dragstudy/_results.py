@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+from dragstudy._claims import write_claims
 from dragstudy._notebooks import notebook_paths, read_notebook
 from dragstudy._provenance import write_json, write_text
 
-KINDS = ("figures", "tables")
+KINDS = ("figures", "tables")  # what the index shows of a notebook
+PUBLISHED = (*KINDS, "claims")
 
 
 def publish(folder: Path, results: Path) -> None:
@@ -21,7 +23,7 @@ def publish(folder: Path, results: Path) -> None:
         ValueError: If another notebook already publishes under the same id.
     """
     manifest = json.loads((folder / "manifest.json").read_text())
-    for kind in KINDS:
+    for kind in PUBLISHED:
         published = {path: json.loads(path.read_text())["run"] for path in (results / kind).glob("*.json")}
         fresh = {path.stem: path for path in sorted((folder / kind).glob("*.json"))}
         for path, run in published.items():
@@ -52,7 +54,10 @@ def _keep_rows(made: Path, kept: Path, manifest: dict) -> None:
 
 
 def write_index(root: Path) -> Path:
-    """Write `results/README.md`: every published figure and table with its message and its run."""
+    """Write `results/README.md`: every published figure and table with its message and its run.
+
+    And `results/CLAIMS.md`, where claims are published.
+    """
     results = root / "results"
     sections, rows = [], []
     for name, path in notebook_paths(root).items():
@@ -67,6 +72,8 @@ def write_index(root: Path) -> Path:
         "beside it the manifest of the run that made it: parameters, versions, device, commit, digests. "
         "Where a notebook says so, its tables stand on the rows in `rows/`, which the profile `full` made.",
     ]
+    if claims := write_claims(results, notebook_paths(root)):
+        head.append(claims)
     if rows:
         columns = "| question | notebook | profile | run | commit | time |\n|---|---|---|---|---|---|"
         head.append("\n".join([columns, *rows]))

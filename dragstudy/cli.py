@@ -310,7 +310,10 @@ def _add_sweep(commands) -> None:
     sweep.add_argument("--minutes", type=float, help="time budget")
     sweep.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2")
     sweep.add_argument("--data", type=Path, help="folder of pairs to train on (default: those of tiny)")
-    sweep.add_argument("--anew", action="store_true", help="drop trainings that were made otherwise")
+    sweep.add_argument("--held-out", type=Path, metavar="DIR", help="pairs, split test (default: the frozen)")
+    sweep.add_argument(
+        "--otherwise", default="refuse", help="trainings by other code or data: refuse (default), anew, keep"
+    )
     _add_places(sweep)
     _add_set(sweep, "a parameter of all trainings, such as steps=20, or of what is measured")
 
@@ -324,13 +327,13 @@ def _sweep(args: argparse.Namespace) -> int:
 
     if not args.list and args.out is None:
         raise ValueError("--out is needed: the folder of the trainings")
-    options = {"seeds": args.seeds} if args.seeds else {}
-    trials = ablations.sweep(args.name, data=args.data, changed=read_pairs(args.set), **options)
-    trials = sweeps.only(trials, args.only)
+    options = {"data": args.data, "held_out": args.held_out, "changed": read_pairs(args.set)}
+    options |= {"seeds": args.seeds} if args.seeds else {}
+    trials = sweeps.only(ablations.sweep(args.name, **options), args.only)
     if args.list:
         print(sweeps.listing(trials, args.out))
         return 0
-    run = {"threads": args.threads, "minutes": args.minutes, "anew": args.anew}
+    run = {"threads": args.threads, "minutes": args.minutes, "otherwise": args.otherwise}
     with workers.place(args.workers, args.scheduler, args.threads) as mapper:
         states = sweeps.run_trials(trials, args.out, mapper=mapper, **run)["state"]
     print(", ".join(f"{count} {state}" for state, count in states.value_counts().items()))

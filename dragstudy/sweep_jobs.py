@@ -112,6 +112,7 @@ def digest(parameters: Parameters) -> str:
 def _work(job: Job) -> list[str]:
     """The training, if it is missing, then each measurement."""
     done: list[str] = []
+    (job.folder / FAILED).unlink(missing_ok=True)
     try:
         if job.anew and job.changed:
             _empty(job.folder)
@@ -130,7 +131,7 @@ def _train(job: Job) -> str:
     left = job.minutes_left()
     if left is not None and left <= 0:
         return "out of time"
-    record = {"parameters": dict(job.training), "by": job.by}
+    record = read_record(job.folder / BEGUN) or {"parameters": dict(job.training), "by": dict(job.by)}
     write_json(job.folder / BEGUN, record)
     with _recorded(job.folder):
         seconds = job.task.train(job.training, job.folder, left)

@@ -8,7 +8,7 @@ records appear last, and what has one is not made again. So neither the order of
 processes nor a kill shows in the tables: a training that was interrupted goes on from its checkpoint.
 
 A measurement whose code or input has changed is made again from the weights. A training that would now be
-made otherwise is not: that takes hours, so it is refused, or made anew where that is asked for.
+made otherwise is not: that takes hours, so going on is refused, unless it is to be made anew or kept.
 """
 
 import time
@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal, get_args
 
 import pandas as pd
 
-from dragstudy._provenance import versions
+from dragstudy._provenance import versions, write_json
 from dragstudy.metrics.editing import sentence
 from dragstudy.metrics.workers import Mapper, WorkerDied, in_this_process
 from dragstudy.sweep_jobs import (
@@ -36,6 +37,8 @@ from dragstudy.sweep_jobs import (
 )
 
 __all__ = ["Parameters", "Task", "Trial", "collect", "grid", "listing", "only", "overview", "run_trials"]
+
+Otherwise = Literal["refuse", "anew", "keep"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +98,7 @@ def run_trials(
     mapper: Mapper = in_this_process,
     threads: int = 1,
     minutes: float | None = None,
-    anew: bool = False,
+    otherwise: Otherwise = "refuse",
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Train and measure what is missing; the same call goes on where one was stopped.
@@ -108,25 +111,29 @@ def run_trials(
         mapper: Where the jobs run, see `dragstudy.metrics.workers`.
         threads: Threads of each process, on which the last bits depend.
         minutes: Begin nothing after so many minutes, and stop trainings at a checkpoint.
-        anew: Whether to drop trainings that other code, data or versions made, instead of refusing.
+        otherwise: What becomes of trainings that other code, data or versions made: `"refuse"` to go on with
+            them, make them `"anew"`, or `"keep"` them, whose records say what made them.
         report: Takes a line on each training that has ended.
 
     Returns:
         What `overview` gives; a trial that failed has its error there.
 
     Raises:
-        ValueError: If trainings in the folder were made otherwise than they would be now.
+        ValueError: If trainings in the folder were made otherwise than they would be now (and see above).
     """
+    if otherwise not in get_args(Otherwise):
+        raise ValueError(f"otherwise must be one of {', '.join(get_args(Otherwise))}, got {otherwise!r}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(trials, folder, threads, minutes, anew)
-    if not anew:
+    jobs = _jobs(trials, folder, threads, minutes, otherwise == "anew")
+    if otherwise == "refuse":
         _refuse_changed(jobs)
     begun = time.monotonic()
-    for number, (name, outcome) in enumerate(mapper(work, ((job.names, job) for job in jobs)), 1):
+    for number, (job, outcome) in enumerate(mapper(work, ((job, job) for job in jobs)), 1):
         if isinstance(outcome, WorkerDied):
+            write_json(job.folder / FAILED, {"error": sentence(outcome)})
             outcome = f"FAILED: {sentence(outcome)}"
-        report(f"[{number}/{len(jobs)}, {(time.monotonic() - begun) / 60:.1f} min] {name}: {outcome}")
+        report(f"[{number}/{len(jobs)}, {(time.monotonic() - begun) / 60:.1f} min] {job.names}: {outcome}")
     return overview(trials, folder)
 
 
@@ -240,5 +247,5 @@ def _refuse_changed(jobs: Sequence[Job]) -> None:
         name, what = next(iter(changed.items()))
         raise ValueError(
             f"{len(changed)} trainings were made otherwise than they would be now ({what} changed), such as "
-            f"{name}: take another folder, or have them made anew"
+            f"{name}: take another folder, have them made anew, or keep them"
         )

@@ -38,6 +38,16 @@ def test_code_is_what_is_imported(package, changed, matters):
     assert (code_sha256("dragstudy.main") != before) is matters
 
 
+def test_packages_that_only_gather_names_need_not_count(package):
+    (package / "inner" / "__init__.py").write_text("from dragstudy.inner import other\n")
+    found = code_sha256("dragstudy.main", packages=False)
+    for name in ("__init__", "inner/__init__", "inner/other"):
+        (package / f"{name}.py").write_text("# changed\n")
+        assert code_sha256("dragstudy.main", packages=False) == found != code_sha256("dragstudy.main")
+    (package / "inner" / "late.py").write_text("# changed\n")
+    assert code_sha256("dragstudy.main", packages=False) != found
+
+
 def test_an_unknown_module_is_refused(package):
     with pytest.raises(ValueError, match="no module 'dragstudy.nothing'"):
         code_sha256("dragstudy.nothing")

@@ -35,7 +35,7 @@ def measure_composite(
         By name:
 
         - `left`: mean difference of condition and target outside both people, in grey levels; what a network
-          would have to guess of the background
+          would have to guess of the background; NaN where the people fill the frames
         - `ghost`: share of the other frame's person that shows in the changed frame outside its own
         - `seam`: how much larger the step across the border of the composite is than at the same place of
           the frame before, in grey levels

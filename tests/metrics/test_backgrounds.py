@@ -1,5 +1,6 @@
 """Backgrounds: what composites leave, where an edit changed, and verdicts that need every training."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -25,6 +26,11 @@ def test_composites_leave_no_background_to_guess_and_their_absence_leaves_all_of
     for approach in (1, 2):
         for region in ("own", "both"):
             assert measure_composite(pair, approach, region)["left"] == pytest.approx(0, abs=1e-3)
+
+
+def test_without_a_background_there_is_nothing_to_say_of_it(pair):
+    full = pair | dict.fromkeys(("mask", "target_mask"), torch.ones(1, 96, 96))
+    assert np.isnan(measure_composite(full, 3)["left"])
 
 
 @pytest.mark.parametrize("approach", [1, 2])

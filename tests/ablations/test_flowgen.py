@@ -1,0 +1,68 @@
+"""FlowGen's errors in the pixels of the pairs, at whatever size the network works."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dragstudy.ablations.flowgen_errors import errors_of
+from dragstudy.ablations.training import seen_and_unseen
+from dragstudy.data.pairs import PairDataset
+from dragstudy.models.flowgen import FlowGen
+from dragstudy.models.flowgen_variants import FixedFlowGen
+
+from ..tiny import tiny_flowgen
+from .pairs import write_pairs
+
+
+def shifted(*displacement: float) -> dict:
+    """A pair of 128 x 128 that moves as a whole."""
+    flow = torch.tensor(displacement).view(2, 1, 1).expand(2, 128, 128)
+    generator = torch.Generator().manual_seed(0)
+    landmarks = 30 + 60 * torch.rand(68, 2, generator=generator)
+    ones = torch.ones(1, 128, 128)
+    picture = torch.rand(3, 128, 128, generator=generator)
+    item = {"key": "shifted", "source": picture, "flow": flow.clone(), "mask": ones, "valid": ones}
+    return item | {"landmarks": landmarks}
+
+
+@pytest.mark.parametrize("size", [0, 64, 128, 256])
+@pytest.mark.parametrize("cls", [FlowGen, FixedFlowGen])
+def test_a_plate_through_drags_of_one_motion_is_right_at_any_size(cls, size):
+    """An untrained network with a prior is the thin plate, and that of equal drags is their motion."""
+    flowgen = cls(base_channels=8, num_downs=3, norm_groups=4, prior=True).eval()
+    with torch.no_grad():
+        (row,) = errors_of(flowgen, [shifted(6.0, -2.0)], 17, size, [])
+    assert row["epe"] == pytest.approx(0, abs=1e-3) and row["motion"] == pytest.approx(40**0.5, rel=1e-5)
+    assert row["slope"] == pytest.approx(1, rel=1e-3) and row["given"] == row["drags"] == 17
+
+
+def test_rescaling_by_the_demo_s_rules_doubles_and_stretches():
+    with torch.no_grad():
+        rows = list(errors_of(tiny_flowgen(), [shifted(6.0, -2.0)], 5, 64, ["magnitude", "static"]))
+    own, magnitude, static = rows
+    assert [row["rescaling"] for row in rows] == ["", "magnitude", "static"]
+    assert static["slope"] == pytest.approx(2 * magnitude["slope"], rel=1e-4)
+    assert len({row["largest"] for row in rows}) == 1 and 0 < own["largest"] < 1
+    assert magnitude["epe"] != own["epe"]
+
+
+def test_drags_that_leave_the_frame_are_not_given():
+    item = shifted(60.0, 0.0)
+    with torch.no_grad():
+        (row,) = errors_of(tiny_flowgen(prior=True), [item], 68, 0, [])
+    assert row["given"] == int((item["landmarks"][:, 0].round() + 60 <= 127.5).sum()) < 68
+
+
+def test_what_was_trained_on_is_told_from_what_was_not(tmp_path):
+    data = write_pairs(tmp_path)
+    parts = {seed: seen_and_unseen(data, {"subset": 3, "seed": seed}, 2) for seed in range(6)}
+    assert all(len(chosen) == 2 for part in parts.values() for _, chosen in part.values())
+    assert len({tuple(part["train"][1]) for part in parts.values()}) > 1
+    assert len({tuple(part["val"][1]) for part in parts.values()}) == 1
+    keys = [PairDataset(data, split)[0]["key"].split("-")[0] for split in ("train", "val")]
+    assert keys == ["train", "val"] == list(parts[0])
+    (more, _), (fewer, chosen) = (seen_and_unseen(data, {"subset": n, "seed": 1}, 9)["train"] for n in (5, 3))
+    assert len(chosen) == 3 and len(more) == len(fewer)
+    assert_close(
+        torch.tensor(chosen), torch.tensor(seen_and_unseen(data, {"subset": 5, "seed": 1}, 3)["train"][1])
+    )
