@@ -1,4 +1,4 @@
-"""FlowDiffusion's trials: told the flow, measured on edits and losses; sizes that sample-wise flows forget."""
+"""FlowDiffusion's trials: told the flow, measured by edits and losses; what sample-wise flows forget."""
 
 from pathlib import Path
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.testing import assert_close
 
 from dragstudy.ablations.flowgen_errors import errors_of
 from dragstudy.ablations.training import seen_and_unseen
@@ -25,15 +24,18 @@ def shifted(*displacement: float) -> dict:
     return item | {"landmarks": landmarks}
 
 
-@pytest.mark.parametrize("size", [0, 64, 128, 256])
 @pytest.mark.parametrize("cls", [FlowGen, FixedFlowGen])
-def test_a_plate_through_drags_of_one_motion_is_right_at_any_size(cls, size):
-    """An untrained network with a prior is the thin plate, and that of equal drags is their motion."""
+def test_errors_are_in_pixels_of_the_pairs_at_whatever_size_the_network_works(cls):
+    """An untrained network with a prior is the thin plate, the same surface at any size."""
     flowgen = cls(base_channels=8, num_downs=3, norm_groups=4, prior=True).eval()
     with torch.no_grad():
-        (row,) = errors_of(flowgen, [shifted(6.0, -2.0)], 17, size, [])
-    assert row["epe"] == pytest.approx(0, abs=1e-3) and row["motion"] == pytest.approx(40**0.5, rel=1e-5)
-    assert row["slope"] == pytest.approx(1, rel=1e-3) and row["given"] == row["drags"] == 17
+        sizes, item = (0, 64, 128, 256), shifted(6.0, -2.0)
+        rows = {size: next(errors_of(flowgen, [item], 17, size, [])) for size in sizes}
+    assert rows[0] == rows[128] and 0 < rows[0]["epe"] < rows[0]["motion"] == pytest.approx(40**0.5)
+    for row in rows.values():
+        assert row["epe"] == pytest.approx(rows[0]["epe"], rel=0.05)
+        assert row["slope"] == pytest.approx(rows[0]["slope"], rel=0.05)
+        assert row["given"] == row["drags"] == 17
 
 
 def test_rescaling_by_the_demo_s_rules_doubles_and_stretches():
@@ -61,8 +63,5 @@ def test_what_was_trained_on_is_told_from_what_was_not(tmp_path):
     assert len({tuple(part["val"][1]) for part in parts.values()}) == 1
     keys = [PairDataset(data, split)[0]["key"].split("-")[0] for split in ("train", "val")]
     assert keys == ["train", "val"] == list(parts[0])
-    (more, _), (fewer, chosen) = (seen_and_unseen(data, {"subset": n, "seed": 1}, 9)["train"] for n in (5, 3))
-    assert len(chosen) == 3 and len(more) == len(fewer)
-    assert_close(
-        torch.tensor(chosen), torch.tensor(seen_and_unseen(data, {"subset": 5, "seed": 1}, 3)["train"][1])
-    )
+    small, large = (seen_and_unseen(data, {"subset": n, "seed": 1}, 9)["train"][1] for n in (3, 5))
+    assert len(small) == 3 and large[:3] == small
