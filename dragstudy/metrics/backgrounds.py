@@ -1,17 +1,15 @@
-"""What a composite does to a pair, where an edit changes the background, and claims over several seeds."""
+"""What a composite does to a pair of frames, and where an edit changes the background."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dragstudy.data.composite import DILATION, composite_background, dilate
-from dragstudy.metrics.claims import Claim, judge
 
 RINGS = (8, 16, 32, 64)  # px from the person's outline: where one ring ends and the next begins
 
@@ -90,30 +88,3 @@ def background_rings(
         name = f"change_{begin}_{end}" if np.isfinite(end) else f"change_{begin}"
         found[name] = float(change[inside].mean()) if inside.any() else float("nan")
     return found
-
-
-def judge_over_seeds(frame: pd.DataFrame, claims: Sequence[Claim], *, seed: int = 0) -> pd.DataFrame:
-    """Hold claims about trainings against several of each: pairs and trainings must both agree.
-
-    The interval of `claims.judge` is over pairs, for the mean of these trainings: it does not know that
-    another training would have come out otherwise. So a claim is decided only if, besides, the difference has
-    the same sign for every seed.
-
-    Args:
-        frame: One row a pair, method and training; `seed` names the training. Methods of a claim have the
-            same seeds.
-        claims: Made before the measuring.
-        seed: Of the resamples.
-
-    Returns:
-        As `judge`, with the column `seeds`, the difference for each: `"+0.12 +0.08 -0.01"`.
-    """
-    judged = judge(frame, claims, seed=seed)
-    texts, agreed = [], []
-    for claim in claims:
-        part = frame[frame["method"].isin([claim.method, claim.baseline])]
-        means = [judge(one, [claim], seed=seed)["mean"].iloc[0] for _, one in part.groupby("seed")]
-        texts.append(" ".join(f"{mean:+.2g}" for mean in means))
-        agreed.append(len({np.sign(mean) for mean in means}) == 1)
-    verdicts = judged["verdict"].where(agreed, "undecided")
-    return judged.assign(seeds=texts, verdict=verdicts)
