@@ -178,7 +178,9 @@ def test_an_unknown_reconstruction_is_refused():
 
 
 def test_an_unknown_sampler_is_refused():
-    with pytest.raises(ValueError, match="one of config1, config2, config3, config4, got 'config9'"):
+    with pytest.raises(
+        ValueError, match="one of config1, config2, config3, config4, watershed, uniform, got 'config9'"
+    ):
         FlowGenTask(tiny_flowgen(), None, sampler="config9")
 
 
