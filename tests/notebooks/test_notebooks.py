@@ -10,33 +10,21 @@ from dragstudy._notebooks import (
     notebook_paths,
     parameters,
     profile_overrides,
-    read_notebook,
     with_overrides,
 )
 from dragstudy._provenance import ROOT
 
+from .rules import MACHINE_PATH, MAX_CELL_LINES, MAX_FUNCTION_LINES
+
 NOTEBOOKS = notebook_paths(ROOT)
 PROFILES = sorted(path.stem for path in (ROOT / "notebooks" / "profiles").glob("*.yaml"))
 MAX_BYTES = 500_000
-MAX_CELL_LINES = 25
-MAX_FUNCTION_LINES = 5
-MACHINE_PATH = re.compile(r"(?<![\w.])(/home/|/root/|/Users/|/tmp/|/work/|/var/|/opt/)|[A-Z]:\\\\")
 FORBIDDEN = re.compile(r"^\s*[!%]\s*pip|os\.chdir|sys\.path|\.cuda\(\)", re.MULTILINE)
 
 
 @pytest.fixture(params=NOTEBOOKS.values(), ids=NOTEBOOKS)
 def path(request):
     return request.param
-
-
-@pytest.fixture
-def notebook(path):
-    return read_notebook(path)
-
-
-@pytest.fixture
-def code(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def test_profiles_are_the_four_of_the_study():

@@ -9,28 +9,17 @@ import pytest
 from dragstudy._notebooks import notebook_paths, read_notebook
 from dragstudy._provenance import ROOT
 
+from .rules import MACHINE_PATH, MAX_CELL_LINES, MAX_FUNCTION_LINES
+
 NOTEBOOKS = notebook_paths(ROOT)
 SOLUTIONS = {path.stem: path for path in sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))}
 MAX_BYTES = 300_000
-MAX_CELL_LINES = 25
-MAX_FUNCTION_LINES = 5
-MACHINE_PATH = re.compile(r"(?<![\w.])(/home/|/root/|/Users/|/tmp/|/work/|/var/|/opt/)|[A-Z]:\\\\")
 EXERCISE = re.compile(r"^(\d+)\. (.+)$", re.MULTILINE)
 
 
 @pytest.fixture(params=SOLUTIONS.values(), ids=SOLUTIONS)
 def path(request):
     return request.param
-
-
-@pytest.fixture
-def notebook(path):
-    return read_notebook(path)
-
-
-@pytest.fixture
-def code(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def exercises(name):
