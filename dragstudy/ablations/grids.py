@@ -9,7 +9,7 @@
 | `conditioning` | 4 of FlowDiffusion | 2 |
 
 The base of each kind is one training that all sweeps share, so there are 48 trainings of FlowGen and 21 of
-FlowDiffusion: 2.9 and 1.7 hours of one core, and 1.2 more to measure them, so 3 hours on two cores.
+FlowDiffusion: 1.4 and 1.2 hours of one core, and 1 more to measure them, so 2 hours on two cores.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -24,7 +24,7 @@ from dragstudy.training.subsets import drawn_indices
 GENERATED = "face-"  # clips of generated faces, which the splits `train` and `val` of `tiny` share
 
 
-def training_pairs(recipe: str = "tiny") -> Path:
+def training_pairs(recipe: str = "ablations") -> Path:
     """Folder of the pairs to train on, in the cache; it need not be there yet."""
     return assets.cache_dir() / "pairs" / recipe
 
@@ -114,6 +114,6 @@ def pairs_digest(folder: Path | None) -> str:
         return digest({"frozen": FROZEN})
     if not (folder / MANIFEST).is_file():
         raise ValueError(
-            f"there are no pairs in {folder}: `dragstudy curate --recipe tiny --out {folder}` makes them"
+            f"there are no pairs in {folder}: `dragstudy curate --recipe ablations --out {folder}` makes them"
         )
     return sha256(folder / MANIFEST)

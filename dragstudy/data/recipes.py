@@ -3,7 +3,7 @@
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain, islice, permutations
@@ -50,6 +50,12 @@ IDENTITIES = {  # seeds of generated faces: how strongly they move
     range(680, 1040): (1.4, 2.4),
 }
 VALIDATION = {*range(660, 680), *range(1020, 1040)}  # never trained on; a thousand others are
+ABLATION_IDENTITIES = {  # of those less than a half, and the same never trained on
+    range(300): (0.6, 1.6),
+    range(660, 680): (0.6, 1.6),
+    range(680, 820): (1.4, 2.4),
+    range(1020, 1040): (1.4, 2.4),
+}
 FRAMES_PER_IDENTITY = 6
 PAIRS_PER_IDENTITY = 7
 MOVING_HEADS, SHAKING_CAMERAS = 0.75, 0.3  # shares of the pairs of generated faces
@@ -70,29 +76,34 @@ def run(name: str, out: Path) -> Path:
     return RECIPES[name](Path(out))
 
 
-def tiny(out: Path) -> Path:
+def tiny(out: Path, identities: Mapping[range, tuple[float, float]] = IDENTITIES) -> Path:
     """Training and validation pairs of the tiny profile: a clip, generated faces, warped photographs."""
     settings = CurateSettings(pairs_per_clip=1600)
     curate_clips([assets.locate(*TRAINING_CLIP)], out, settings, splits={"franck": "train"})
     faces = assets.cache_dir() / "recipes" / "tiny" / "faces"
-    for seeds, strength in IDENTITIES.items():
+    for seeds, strength in identities.items():
         drawing = {"num_frames": FRAMES_PER_IDENTITY, "strength": strength, "precision": "bf16"}
         missing = sum(not (faces / f"{seed:05d}").exists() for seed in seeds)
         for _ in progress(save_identities(faces, seeds, **drawing), description="faces", total=missing):
             pass
     with ShardWriter(out, settings.pairs_per_shard) as writer:
-        add_faces(faces, writer, settings)
+        add_faces(faces, chain(*identities), writer, settings)
         add_photographs(writer)
     return out
 
 
-def add_faces(faces: Path, writer: ShardWriter, settings: CurateSettings) -> None:
+def ablations(out: Path) -> Path:
+    """As `tiny`, with less than half of the generated faces: the ablations' trainings see no more of them."""
+    return tiny(out, ABLATION_IDENTITIES)
+
+
+def add_faces(faces: Path, seeds: Iterable[int], writer: ShardWriter, settings: CurateSettings) -> None:
     """Pairs of the generated identities in `faces`; those of `VALIDATION` go to the split `val`.
 
     Several processes judge them, in the order of the seeds: the folder is the same on every machine.
     """
     last = f"face-%05d-{PAIRS_PER_IDENTITY - 1}"
-    pending = [seed for seed in chain(*IDENTITIES) if last % seed not in writer]
+    pending = [seed for seed in seeds if last % seed not in writer]
     workers = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
     with workers as pool:
         judged = pool.map(partial(identity_pairs, faces, settings), pending)
@@ -238,6 +249,7 @@ def held_out_pairs(clips: int = len(HELD_OUT_CLIPS), pairs_per_clip: int = 60) -
 
 RECIPES: dict[str, Callable[[Path], Path]] = {
     "tiny": tiny,
+    "ablations": ablations,
     "lightning": lightning,
     "held-out": held_out,
     "photographs": photographs,

@@ -74,7 +74,7 @@ class FinetuneSettings:
         flowgen_batch_size: The same.
         flowgen_learning_rate: The same.
         sampler: How drags are drawn for FlowGen; without landmarks on a grid, as the paper does here.
-        mixed_precision: `"no"`, `"bf16"` or `"fp16"`.
+        mixed_precision: `"no"`, `"bf16"`, `"fp16"` or `"auto"`, whichever is quickest here.
         seed: Decides every random draw.
     """
 
@@ -95,7 +95,7 @@ class FinetuneSettings:
     flowgen_batch_size: int = 8
     flowgen_learning_rate: float = 2e-4
     sampler: str = "config2"
-    mixed_precision: str = "bf16"
+    mixed_precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from dragstudy.models.autoencoder import encode
 from dragstudy.models.flowdiffusion import move_and_encode
 from dragstudy.progress import progress
 from dragstudy.training.augment import augment_colours, mirror_pairs
+from dragstudy.training.precision import fast_autocast
 
 
 class LatentPairs(Dataset):
@@ -108,7 +109,7 @@ def encode_pairs(
     condition, target = composite_background(*frames, *masks, approach=approach, region="both")
     device = next(autoencoder.parameters()).device
     condition, target, flow = (x.to(device) for x in (condition, target, batch["flow"] * batch["mask"]))
-    with torch.autocast(device.type, torch.bfloat16):
+    with fast_autocast(device):
         images = (2 * torch.cat([condition, target]) - 1).contiguous(memory_format=torch.channels_last)
         source_latents, target_latents = encode(autoencoder, images).float().chunk(2)
         moved_latents, coverage = move_and_encode(autoencoder, 2 * condition - 1, flow)

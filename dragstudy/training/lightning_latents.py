@@ -8,6 +8,7 @@ from dragstudy.data.composite import composite_background, dilate
 from dragstudy.data.pairs import PairDataset
 from dragstudy.models.autoencoder import encode
 from dragstudy.training.latents import LatentPairs, augment_pairs, fingerprint, load_or_encode
+from dragstudy.training.precision import fast_autocast
 
 DRAGS = ("handle_points", "target_points")
 
@@ -65,7 +66,7 @@ def encode_lightning_pairs(
     source, target, mask = editable_pair(batch)
     device = next(autoencoder.parameters()).device
     images = (2 * torch.cat([source, target]) - 1).to(device, memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16):
+    with fast_autocast(device):
         source_latents, target_latents = encode(autoencoder, images).float().chunk(2)
     # a latent may change if any of its pixels may
     grid = functional.adaptive_max_pool2d(mask, tuple(source_latents.shape[-2:]))

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from dragstudy.progress import HEADLESS
 from dragstudy.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from dragstudy.training.order import ProcessShare, StepSampler, step_generator
+from dragstudy.training.precision import fast_precision
 
 
 class Task(Protocol):
@@ -67,7 +68,7 @@ class LoopSettings:
         checkpoint_every: Steps between checkpoints.
         validate_every: Steps between validations; 0 never validates.
         log_every: Steps between lines of `metrics.jsonl`; losses are means over them.
-        mixed_precision: `"no"`, `"bf16"` (CPU and GPU) or `"fp16"` (GPU).
+        mixed_precision: `"no"`, `"bf16"` (CPU and GPU), `"fp16"` (GPU) or `"auto"`, see `fast_precision`.
         num_workers: Data loading processes.
     """
 
@@ -111,6 +112,8 @@ def train_loop(
         the averaged weights.
     """
     AcceleratorState._reset_state()  # else it refuses another precision than an earlier run's in this process
+    if settings.mixed_precision == "auto":
+        settings = replace(settings, mixed_precision=fast_precision())
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     state = _LoopState(task, settings, accelerator)
     start = state.resume()

@@ -33,7 +33,7 @@ from dragstudy.training.lightning_latents import cached_lightning_latents
 from dragstudy.training.loop import LoopSettings, train_loop
 from dragstudy.training.subsets import Resized, collate, drawn, first
 
-SHARED = {"mixed_precision": "bf16", "learning_rate": 8e-4}
+SHARED = {"mixed_precision": "auto", "learning_rate": 8e-4}
 DEFAULTS = {  # what the shipped weights were trained with
     "autoencoder": {"steps": 3600, "batch_size": 16, "learning_rate": 1e-3, "validate_every": 150},
     "backbone": {"steps": 700, "batch_size": 24, "validate_every": 100},

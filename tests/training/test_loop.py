@@ -201,7 +201,7 @@ def test_validation_sees_the_averages_and_leaves_training_as_it_was(tmp_path):
 
 
 def test_precision_is_the_run_s_own_and_leaves_the_network_when_it_ends(tmp_path):
-    for precision in ("bf16", "no", "bf16"):
+    for precision in ("bf16", "no", "bf16", "auto"):
         task, dataset = single_network()
         train_loop(task, dataset, settings(tmp_path / precision, steps=1, mixed_precision=precision))
         unet = task.networks["unet"]
