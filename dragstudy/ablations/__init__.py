@@ -5,5 +5,6 @@ from dragstudy import _torchvision
 _torchvision.require()  # diffusers reaches torchvision through peft and transformers as it is imported
 
 from dragstudy.ablations.grids import SWEEPS, sweep  # noqa: E402
+from dragstudy.ablations.running import run_sweep  # noqa: E402
 
-__all__ = ["SWEEPS", "sweep"]
+__all__ = ["SWEEPS", "run_sweep", "sweep"]

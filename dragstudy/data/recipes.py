@@ -76,6 +76,14 @@ def run(name: str, out: Path) -> Path:
     return RECIPES[name](Path(out))
 
 
+def cached(name: str) -> Path:
+    """Folder of a recipe's data set in the cache; the first call makes it, others wait for that."""
+    folder = assets.cache_dir() / "pairs" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        return run(name, folder)
+
+
 def tiny(out: Path, identities: Mapping[range, tuple[float, float]] = IDENTITIES) -> Path:
     """Training and validation pairs of the tiny profile: a clip, generated faces, warped photographs."""
     settings = CurateSettings(pairs_per_clip=1600)

@@ -4,7 +4,8 @@ from typing import Literal
 
 import torch
 
-CPU_BF16 = ("amx_bf16", "avx512_bf16")  # instructions; without them bfloat16 takes ten times as long as float32
+# x86 instructions; without them bfloat16 takes ten times as long as float32
+CPU_BF16 = ("amx_bf16", "avx512_bf16")
 
 
 def fast_precision(device: torch.device | str | None = None) -> Literal["bf16", "no"]:
