@@ -29,22 +29,28 @@ def split_pairs(texts: Iterable[str]) -> dict[str, str]:
 
 
 def read_pairs(texts: Iterable[str]) -> dict[str, object]:
-    """Split each `NAME=VALUE` and read the value as in YAML, and `1e-3` as the number that it is.
+    """Split each `NAME=VALUE` and read the value as in YAML, and `1e-3` as the number that it is, also in lists.
 
     Raises:
         ValueError: If a text has no `=`, or its value cannot be read.
 
     Example:
-        >>> read_pairs(["steps=20", "schedule=square", "learning_rate=1e-3"])
-        {'steps': 20, 'schedule': 'square', 'learning_rate': 0.001}
+        >>> read_pairs(["steps=20", "schedule=square", "learning_rate=[1e-3, 2]"])
+        {'steps': 20, 'schedule': 'square', 'learning_rate': [0.001, 2]}
     """
     found = {}
     for name, text in split_pairs(texts).items():
         try:
-            found[name] = float(text) if FLOAT.fullmatch(text) else yaml.safe_load(text)
+            found[name] = _with_numbers(yaml.safe_load(text))
         except yaml.YAMLError:
             raise ValueError(f"the value of {name} cannot be read, got {text!r}") from None
     return found
+
+
+def _with_numbers(value: object) -> object:
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    return float(value) if isinstance(value, str) and FLOAT.fullmatch(value) else value
 
 
 def keywords(function: Callable, *, required: bool = False) -> dict[str, Any]:

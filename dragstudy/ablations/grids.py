@@ -14,6 +14,7 @@ FlowDiffusion: 1.4 and 1.2 hours of one core, and 1 more to measure them, so 2 h
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -28,6 +29,7 @@ from dragstudy.sweeps import Parameters, Task, Trial, grid
 from dragstudy.training import TRAINABLE, LoopSettings
 
 SEEDS = (0, 1, 2)
+TRAINED = ("flowgen", "flowdiffusion")
 NOT_SET = {"out", "seed", "minutes", "autoencoder", "backbone"}  # given otherwise
 
 
@@ -56,22 +58,26 @@ def sweep(
     weights: Path = WEIGHTS,
     seeds: Sequence[int] = SEEDS,
     changed: Parameters | None = None,
+    varied: Mapping[str, Sequence] | None = None,
 ) -> list[Trial]:
-    """The trials of a named sweep, or of `"all"`.
+    """The trials of a named sweep, or of `"all"`, or of a grid of one's own.
 
     Args:
-        name: A key of `SWEEPS`.
+        name: A key of `SWEEPS`; or, for a grid, what is trained: `"flowgen"` or `"flowdiffusion"`.
         data: Folder of the pairs to train on; by default those of the recipe `tiny`.
         held_out: Folder of those to measure on, of split `test`; by default the hundred frozen pairs.
         weights: Folder of the autoencoder and the backbone that FlowDiffusion starts from.
         seeds: Each training is made once from each.
         changed: Parameters of the base to change, of the trainings or of what is measured; each counts for
             the kinds that know it.
+        varied: For a grid, the values of each parameter that is varied: all combinations are tried.
 
     Raises:
         ValueError: If there is no such sweep, or no kind knows a parameter, or its value is of another type.
     """
-    if name not in SWEEPS and name != "all":
+    if varied and name not in TRAINED:
+        raise ValueError(f"a grid is of {' or '.join(TRAINED)}, got {name!r}")
+    if name not in SWEEPS and name != "all" and not varied:
         raise ValueError(f"a sweep must be one of {', '.join([*SWEEPS, 'all'])}, got {name!r}")
     data = training_pairs() if data is None else data
     kinds = {
@@ -81,13 +87,14 @@ def sweep(
         ),
     }
     kinds = _with_changes(kinds, changed or {})
-    found = [
+    if varied:
+        return kinds[name].trials(_combinations(name, varied), seeds)
+    return [
         trial
         for seed in seeds  # across sweeps too: see `grid`
         for each in (SWEEPS if name == "all" else (name,))
         for trial in SWEEPS[each](kinds["flowgen"], kinds["flowdiffusion"], (seed,))
     ]
-    return found
 
 
 def normalisation(flowgen: Kind, flowdiffusion: Kind, seeds: Sequence[int]) -> list[Trial]:
@@ -162,12 +169,27 @@ SWEEPS: dict[str, Callable[[Kind, Kind, Sequence[int]], list[Trial]]] = {
 }
 
 
+def _options(model: str) -> dict[str, Any]:
+    """Types of the parameters of a model's training, by name."""
+    options = get_type_hints(LoopSettings) | keywords(TRAINABLE[model])
+    return {key: hint for key, hint in options.items() if key not in NOT_SET}
+
+
+def _combinations(model: str, varied: Mapping[str, Sequence]) -> dict[str, Parameters]:
+    """All combinations of values of some parameters, by a name that says them."""
+    for name, values in varied.items():
+        if not isinstance(values, list | tuple) or not values:
+            raise ValueError(f"{name} needs a list of values, such as {name}=[1, 2], got {values!r}")
+    combined = [dict(zip(varied, values, strict=True)) for values in product(*varied.values())]
+    checked = [check_options(one, _options(model), f"{model} has no option") for one in combined]
+    return {",".join(f"{name}={value}" for name, value in one.items()): one for one in checked}
+
+
 def _with_changes(kinds: Mapping[str, Kind], changed: Parameters) -> dict[str, Kind]:
     """The kinds with another base, in the types that are wanted."""
     result, known = {}, {}
     for name, kind in kinds.items():
-        options = get_type_hints(LoopSettings) | keywords(TRAINABLE[name])
-        options = {key: hint for key, hint in options.items() if key not in NOT_SET}
+        options = _options(name)
         measured = {key: type(value) for key, value in kind.measuring.items()}
         known |= options | measured
         result[name] = replace(

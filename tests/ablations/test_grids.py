@@ -46,3 +46,26 @@ def test_parts_of_a_data_set_are_compared_with_all_of_it_at_equal_steps():
         own = [trial.training for trial in trials if trial.task.name == name]
         assert [training.get("subset") for training in own] == [100, 1000, None]
         assert len({(training["steps"], training["batch_size"]) for training in own}) == 1
+
+
+def test_a_grid_of_one_s_own_tries_all_combinations():
+    varied = {"learning_rate": [1e-3, 3e-4], "sampler": ["config1", "uniform"]}
+    trials = sweep("flowgen", data=NOWHERE, seeds=(0, 1), varied=varied, changed={"steps": 7})
+    assert len(trials) == len({trial.folder for trial in trials}) == 8
+    assert trials[1].name == "flowgen/learning_rate=0.001,sampler=uniform/0"
+    assert trials[1].training["sampler"] == "uniform" and trials[1].training["steps"] == 7
+
+
+@pytest.mark.parametrize(
+    "name, varied, message",
+    [
+        ("normalisation", {"steps": [1]}, "a grid is of flowgen or flowdiffusion"),
+        ("flowgen", {"steps": 3}, "steps needs a list of values"),
+        ("flowgen", {"steps": []}, "steps needs a list of values"),
+        ("flowgen", {"heads": [1]}, "flowgen has no option 'heads'"),
+        ("flowdiffusion", {"variant": [1]}, "variant must be str"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(name, varied, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(name, data=NOWHERE, varied=varied)
