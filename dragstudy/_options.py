@@ -29,7 +29,7 @@ def split_pairs(texts: Iterable[str]) -> dict[str, str]:
 
 
 def read_pairs(texts: Iterable[str]) -> dict[str, object]:
-    """Split each `NAME=VALUE` and read the value as in YAML, and `1e-3` as the number that it is, also in lists.
+    """Split each `NAME=VALUE` and read the value as in YAML, also `1e-3` as the number that it is.
 
     Raises:
         ValueError: If a text has no `=`, or its value cannot be read.
