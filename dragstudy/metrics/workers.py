@@ -20,6 +20,13 @@ Mapper = Callable[
     [Callable[[Job], Outcome], Iterable[tuple[Name, Job]]], Iterator[tuple[Name, "Outcome | WorkerDied"]]
 ]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Of the C library: dask has freed memory given back at once, and a training then spends half its time on asking
+# for it again.
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_ARENA_MAX": "1",
+}
 
 
 class WorkerDied(RuntimeError):
@@ -71,7 +78,8 @@ def processes(workers: int, threads: int = 1) -> Iterator[Mapper]:
     """
     Client, LocalCluster = _dask()
     # by the environment that workers inherit: dask's own setting gives way to what the user has set
-    environment = dict.fromkeys(THREADS, str(threads)) | {"DASK_LOGGING__DISTRIBUTED": "critical"}
+    environment = dict.fromkeys(THREADS, str(threads)) | KEEP_MEMORY
+    environment |= {"DASK_LOGGING__DISTRIBUTED": "critical"}
     quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "memory_limit": None}
     with (
         environment_variables(environment),
