@@ -58,6 +58,7 @@ ABLATION_IDENTITIES = {  # of those less than a half, and the same never trained
 }
 FRAMES_PER_IDENTITY = 6
 PAIRS_PER_IDENTITY = 7
+COMPLETE = ".complete"  # lies in a folder of the cache to which nothing is added any more
 MOVING_HEADS, SHAKING_CAMERAS = 0.75, 0.3  # shares of the pairs of generated faces
 PAIRS_PER_PHOTO = 8
 # as many points as there may be: training draws some of them anew at every step
@@ -78,10 +79,7 @@ def run(name: str, out: Path) -> Path:
 
 def cached(name: str) -> Path:
     """Folder of a recipe's data set in the cache; the first call makes it, others wait for that."""
-    folder = assets.cache_dir() / "pairs" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        return run(name, folder)
+    return _made_once(assets.cache_dir() / "pairs" / name, partial(run, name))
 
 
 def tiny(out: Path, identities: Mapping[range, tuple[float, float]] = IDENTITIES) -> Path:
@@ -249,10 +247,8 @@ def held_out_pairs(clips: int = len(HELD_OUT_CLIPS), pairs_per_clip: int = 60) -
         settings = repr((files, CurateSettings(pairs_per_clip=pairs_per_clip)))
         name = f"held-out-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     folder = assets.cache_dir() / "pairs" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        held_out(folder, files, pairs_per_clip)
-        return PairDataset(folder, "test")  # before another process opens the folder again
+    make = partial(held_out, files=files, pairs_per_clip=pairs_per_clip)
+    return PairDataset(_made_once(folder, make), "test")
 
 
 RECIPES: dict[str, Callable[[Path], Path]] = {
@@ -268,6 +264,17 @@ def ordered_pairs(rng: np.random.Generator) -> list[tuple[int, int]]:
     """Which ordered pairs of an identity's frames are used: `PAIRS_PER_IDENTITY` of all."""
     every = list(permutations(range(FRAMES_PER_IDENTITY), 2))
     return [every[k] for k in rng.choice(len(every), PAIRS_PER_IDENTITY, replace=False)]
+
+
+def _made_once(folder: Path, make: Callable[[Path], Path]) -> Path:
+    """Make a folder unless it is complete; then nobody writes to it again while others read."""
+    complete = folder / COMPLETE
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not complete.exists():
+            make(folder)
+            complete.touch()
+    return folder
 
 
 def _read(path: Path) -> np.ndarray:

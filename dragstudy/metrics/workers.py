@@ -20,8 +20,8 @@ Mapper = Callable[
     [Callable[[Job], Outcome], Iterable[tuple[Name, Job]]], Iterator[tuple[Name, "Outcome | WorkerDied"]]
 ]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Of the C library: dask has freed memory given back at once, and a training then spends half its time on asking
-# for it again.
+# Of the C library: dask has freed memory given back at once, and a training then spends half its time on
+# asking for it again.
 KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_MMAP_THRESHOLD_": str(2**30),

