@@ -6,6 +6,7 @@ notebook that measures a first part only says how that part agrees with what is 
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,27 @@ PLACES = {"profile", "out_dir", "kept"}  # parameters that decide no number
 CLOSE = 1e-6  # relative difference up to which numbers count as the same: another machine rounds otherwise
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How a table agrees with a larger one.
+
+    Attributes:
+        found: Rows that the larger one has too.
+        same: Those of them with the same numbers.
+        apart: Of the numbers that differ, the median relative difference; NaN if none does.
+    """
+
+    found: int
+    same: int
+    apart: float
+
+    def __str__(self) -> str:
+        text = f"{self.same} with the same numbers"
+        if self.same == self.found:
+            return text
+        return f"{text}; numbers that differ do so by {self.apart:.1%} (median)"
+
+
 def kept_rows(folder: Path, id: str) -> tuple["pd.DataFrame", dict] | None:
     """The rows that are kept under an id and the manifest of their run, or None."""
     import pandas as pd
@@ -28,8 +50,8 @@ def kept_rows(folder: Path, id: str) -> tuple["pd.DataFrame", dict] | None:
     return pd.read_parquet(folder / f"{id}.parquet"), record["run"]
 
 
-def agreement(here: "pd.DataFrame", kept: "pd.DataFrame", by: Sequence[str]) -> tuple[int, int]:
-    """How many rows of a table another one has, and how many of those with the same numbers.
+def agreement(here: "pd.DataFrame", kept: "pd.DataFrame", by: Sequence[str]) -> Agreement:
+    """How many rows of a table another one has, and how near their numbers are.
 
     Args:
         here: The smaller table.
@@ -49,25 +71,31 @@ def agreement(here: "pd.DataFrame", kept: "pd.DataFrame", by: Sequence[str]) -> 
         for name in here.select_dtypes("number").columns
         if name not in by and f"{name} kept" in both and not name.startswith(("seconds", "memory"))
     ]
-    same = np.ones(len(both), bool)
+    same, apart = np.ones(len(both), bool), []
     for name in numbers:
-        same &= np.isclose(both[name], both[f"{name} kept"], rtol=CLOSE, atol=CLOSE, equal_nan=True)
-    return len(both), int(same.sum())
+        one, other = (both[column].to_numpy(np.float64) for column in (name, f"{name} kept"))
+        close = np.isclose(one, other, rtol=CLOSE, atol=CLOSE, equal_nan=True)
+        differ, largest = np.abs(one - other), np.fmax(np.abs(one), np.abs(other))
+        # a number where the other table has none is as far off as can be
+        apart.append(np.where(np.isnan(differ), 1.0, differ / np.where(largest > 0, largest, 1))[~close])
+        same &= close
+    apart = np.concatenate(apart) if apart else np.empty(0)
+    return Agreement(len(both), int(same.sum()), float(np.median(apart)) if apart.size else float("nan"))
 
 
 def describe_kept(
-    id: str, counts: tuple[int, int, int, int], params: Mapping[str, object], run: Mapping
+    id: str, counts: tuple[int, int], agreed: Agreement, params: Mapping[str, object], run: Mapping
 ) -> str:
     """Say which rows are shown.
 
     Args:
         id: Of the rows.
-        counts: Rows that are kept, rows measured here, those of them that are kept, those with the same
-            numbers.
+        counts: Rows that are kept, and rows measured here.
+        agreed: How these agree with those.
         params: Parameters of this run.
         run: Manifest of the run that made the kept rows.
     """
-    kept, here, found, same = counts
+    kept, here = counts
     commit = (run["commit"] or "unknown")[:7]
     text = f"{id}: shown are {kept} rows of the profile {run['profile']}, commit {commit}"
     others = {
@@ -77,4 +105,4 @@ def describe_kept(
     }
     if others:
         text += ", with " + ", ".join(f"{name}={value}" for name, value in others.items())
-    return f"{text}. Of the {here} measured here they have {found}, {same} with the same numbers."
+    return f"{text}. Of the {here} measured here they have {agreed.found}, {agreed}."

@@ -108,8 +108,8 @@ class Run:
         if found is None:
             return frame
         whole, run = found
-        counts = len(whole), len(frame), *agreement(frame, whole, by)
-        print(describe_kept(id, counts, self.manifest["params"], run))
+        agreed, counts = agreement(frame, whole, by), (len(whole), len(frame))
+        print(describe_kept(id, counts, agreed, self.manifest["params"], run))
         return whole
 
     def claims(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from dragstudy import runs
-from dragstudy._kept import agreement
+from dragstudy._kept import Agreement, agreement
 from dragstudy._record import Run
 from dragstudy._results import publish
 
@@ -29,7 +29,7 @@ def test_a_smaller_run_shows_the_kept_rows_and_says_how_its_own_agree(tmp_path, 
     pd.testing.assert_frame_equal(run.rows("part", part, by=["method", "key"]), WHOLE)
     said = capsys.readouterr().out
     assert "4 rows of the profile full" in said and "steps" not in said
-    assert "Of the 3 measured here they have 3, 2 with the same numbers." in said
+    assert "Of the 3 measured here they have 3, 2 with the same numbers; numbers" in said
     other = Run({"params": {"steps": 3, "kept": True}}, kept=kept)
     other.rows("part", part.assign(key=["x", "y", "z"]), by=["method", "key"])
     assert "with steps=20. Of the 3 measured here they have 2, 2 with" in capsys.readouterr().out
@@ -56,9 +56,20 @@ def test_only_a_run_that_shows_its_own_rows_replaces_the_kept_ones(tmp_path):
 def test_times_do_not_count_and_rows_need_names():
     here = WHOLE.assign(seconds=1.0, count=[1, 2, 3, 4])
     there = WHOLE.assign(seconds=2.0, count=[1, 2, 3, 5])
-    assert agreement(here, there, ["method", "key"]) == (4, 3)
+    assert agreement(here, there, ["method", "key"]) == Agreement(4, 3, 0.2)
     with pytest.raises(ValueError, match="the columns method do not tell rows apart"):
         agreement(here, there, ["method"])
+
+
+def test_how_far_numbers_of_another_machine_are_off():
+    there = WHOLE.assign(lpips=[0.1, np.nan, 0.3 * (1 + 1e-9), 0.4])
+    found = agreement(WHOLE, there, ["method", "key"])
+    assert (
+        found.same == found.found == 4 and np.isnan(found.apart) and str(found) == "4 with the same numbers"
+    )
+    found = agreement(WHOLE, WHOLE.assign(lpips=[0.1, 0.2, 0.3, 0.404]), ["method", "key"])
+    assert (found.found, found.same) == (4, 2) and found.apart == pytest.approx((1 + 0.004 / 0.404) / 2)
+    assert str(found).endswith("numbers that differ do so by 50.5% (median)")
 
 
 def test_other_kept_rows_are_another_run(clone, write_notebook):

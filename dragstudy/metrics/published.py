@@ -44,9 +44,9 @@ class Published:
         return f"{self.name}: {count} samples, {self.rows['method'].nunique()} rows, commit {commit}{dirty}"
 
     def agreement(self, frame: pd.DataFrame) -> str:
-        """Say how many rows of a comparison were kept, and how many of those with the same numbers."""
-        found, same = agreement(frame, self.rows, ["method", "key", "seed"])
-        return f"Of the {len(frame)} rows computed here {found} were kept, {same} with the same numbers."
+        """Say how many rows of a comparison were kept, and how near their numbers are."""
+        agreed = agreement(frame, self.rows, ["method", "key", "seed"])
+        return f"Of the {len(frame)} rows computed here {agreed.found} were kept, {agreed}."
 
 
 def published_comparison(name: str, folder: Path = RESULTS) -> Published | None:

@@ -20,7 +20,8 @@ def test_a_comparison_that_was_kept_says_what_it_is(tmp_path):
     assert kept.label == "waves: 2 samples, 2 rows, commit 0123456 with changes"
     assert len(kept.rows) == 3 and kept.sets.empty
     part = rows.iloc[:2].assign(psnr=[1.0, 2.5])
-    assert kept.agreement(part).endswith("2 rows computed here 2 were kept, 1 with the same numbers.")
+    said = "2 were kept, 1 with the same numbers; numbers that differ do so by 20.0% (median)."
+    assert kept.agreement(part).endswith(said)
 
 
 def test_the_papers_tables_name_rows_that_exist():
