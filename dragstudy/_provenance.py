@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]  # the clone that holds notebooks/, data/ and results/
+WIDEST = ("amx_bf16", "avx512_f", "avx2", "sve", "neon")  # instructions of CPUs, the widest first
 PACKAGES = ("torch", "diffusers", "peft", "torchmetrics", "lpips", "numpy", "opencv-python-headless")
 
 
@@ -48,12 +49,14 @@ def versions() -> dict[str, str]:
 
 
 def device() -> str:
-    """The first GPU's name, or the number of CPU cores."""
+    """The first GPU's name, or the CPU's cores and widest instructions, on which last digits depend."""
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
-    return f"CPU, {os.cpu_count()} cores, {platform.machine()}"
+    found = torch.cpu.get_capabilities()
+    widest = [name.upper().partition("_")[0] for name in WIDEST if found.get(name)][:1]
+    return ", ".join([f"CPU, {os.cpu_count()} cores, {platform.machine()}", *widest])
 
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
