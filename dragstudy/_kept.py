@@ -75,9 +75,9 @@ def agreement(here: "pd.DataFrame", kept: "pd.DataFrame", by: Sequence[str]) -> 
     for name in numbers:
         one, other = (both[column].to_numpy(np.float64) for column in (name, f"{name} kept"))
         close = np.isclose(one, other, rtol=CLOSE, atol=CLOSE, equal_nan=True)
-        differ, largest = np.abs(one - other), np.fmax(np.abs(one), np.abs(other))
-        # a number where the other table has none is as far off as can be
-        apart.append(np.where(np.isnan(differ), 1.0, differ / np.where(largest > 0, largest, 1))[~close])
+        with np.errstate(invalid="ignore"):
+            far = np.abs(one - other)[~close] / np.fmax(np.abs(one), np.abs(other))[~close]
+        apart.append(np.where(np.isfinite(far), far, 1.0))  # 1: there is no number, or none that is finite
         same &= close
     apart = np.concatenate(apart) if apart else np.empty(0)
     return Agreement(len(both), int(same.sum()), float(np.median(apart)) if apart.size else float("nan"))

@@ -52,7 +52,8 @@ def run_sweep(
     wanted = only(sweep(name, **options), trials)
     with TemporaryDirectory() as temporary, place(workers, None, threads=1) as mapper:
         states = run_trials(wanted, folder or temporary, mapper=mapper, report=report)
-        lacking = states[states["state"] != "complete"]
-        for row in lacking.itertuples():
-            raise RuntimeError(f"{row.task}/{row.variant}/{row.seed} is {row.state}: {row.error}")
+        lacking = states[states["state"] != "complete"].itertuples()
+        found = [f"{row.task}/{row.variant}/{row.seed} is {row.state}: {row.error}" for row in lacking]
+        if found:
+            raise RuntimeError("; ".join(found))
         return collect(wanted, folder or temporary)

@@ -19,6 +19,7 @@ from dragstudy.data.shards import MANIFEST
 from dragstudy.sweep_jobs import digest
 from dragstudy.training import run
 from dragstudy.training.checkpoints import latest_checkpoint
+from dragstudy.training.order import StepSampler
 from dragstudy.training.subsets import drawn_indices
 
 GENERATED = "face-"  # clips of generated faces, which the splits `train` and `val` of `tiny` share
@@ -39,7 +40,7 @@ def held_out_pairs(folder: Path | None, count: int) -> Dataset:
 
 
 def seen_and_unseen(data: Path, training: Mapping[str, Any], count: int) -> dict[str, tuple[Dataset, list]]:
-    """Sets of generated faces to hold against each other: some that were trained on, and some that were not.
+    """Sets of generated faces to hold against each other: some that a training saw, and some that it did not.
 
     Args:
         data: Folder of the pairs.
@@ -47,14 +48,13 @@ def seen_and_unseen(data: Path, training: Mapping[str, Any], count: int) -> dict
         count: Pairs of each at most.
 
     Returns:
-        By name, `"train"` and `"val"`: all pairs of the split, and which of them are meant. Where a folder
-        holds no generated faces, all count.
+        By name, `"train"` and `"val"`: all pairs of the split, and which of them are meant; of the first in
+        the order in which they were seen. Where a folder holds no generated faces, all count.
     """
     found = {}
     for split in ("train", "val"):
         pairs = PairDataset(data, split)
-        subset, seed = training.get("subset", 0), training["seed"]
-        order = range(len(pairs)) if split == "val" else drawn_indices(len(pairs), subset, seed)
+        order = range(len(pairs)) if split == "val" else _seen(len(pairs), training)
         generated = pairs.manifest["clip"].str.startswith(GENERATED)
         chosen = [index for index in order if generated[index] or not generated.any()]
         if split == "val":
@@ -62,6 +62,14 @@ def seen_and_unseen(data: Path, training: Mapping[str, Any], count: int) -> dict
             chosen = [chosen[k * len(chosen) // count_here] for k in range(count_here)]
         found[split] = pairs, chosen[:count]
     return found
+
+
+def _seen(size: int, training: Mapping[str, Any]) -> list[int]:
+    """Which pairs of all a training saw, in the order in which it saw them first."""
+    subset, seed = training.get("subset", 0), training["seed"]
+    chosen = drawn_indices(size, subset, seed) if subset else range(size)
+    batches = StepSampler(len(chosen), training["batch_size"], seed, range(training["steps"]))
+    return list(dict.fromkeys(chosen[index] for batch in batches for index in batch))
 
 
 def finish_training(

@@ -48,7 +48,7 @@ def add_sweep(commands) -> None:
     sweep.add_argument("--list", action="store_true", help="only list the trials, with minutes on one core")
     sweep.add_argument("--minutes", type=float, help="time budget")
     sweep.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2")
-    sweep.add_argument("--data", type=Path, help="folder of pairs to train on (default: those of tiny)")
+    sweep.add_argument("--data", type=Path, help="folder of pairs (default: the recipe `ablations`)")
     sweep.add_argument("--held-out", type=Path, metavar="DIR", help="pairs, split test (default: the frozen)")
     sweep.add_argument(
         "--otherwise", default="refuse", help="trainings by other code or data: refuse (default), anew, keep"

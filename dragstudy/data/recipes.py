@@ -74,7 +74,9 @@ def run(name: str, out: Path) -> Path:
     """
     if name not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}")
-    return RECIPES[name](Path(out))
+    made = RECIPES[name](Path(out))
+    (made / COMPLETE).touch()
+    return made
 
 
 def cached(name: str) -> Path:
@@ -268,12 +270,12 @@ def ordered_pairs(rng: np.random.Generator) -> list[tuple[int, int]]:
 
 def _made_once(folder: Path, make: Callable[[Path], Path]) -> Path:
     """Make a folder unless it is complete; then nobody writes to it again while others read."""
-    complete = folder / COMPLETE
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if not complete.exists():
-            make(folder)
-            complete.touch()
+    if not (folder / COMPLETE).exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not (folder / COMPLETE).exists():  # else another process made it meanwhile
+                make(folder)
+                (folder / COMPLETE).touch()
     return folder
 
 

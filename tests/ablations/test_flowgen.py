@@ -8,6 +8,9 @@ from dragstudy.ablations.training import seen_and_unseen
 from dragstudy.data.pairs import PairDataset
 from dragstudy.models.flowgen import FlowGen
 from dragstudy.models.flowgen_variants import FixedFlowGen
+from dragstudy.training.flowgen import FlowGenTask
+from dragstudy.training.loop import LoopSettings, train_loop
+from dragstudy.training.subsets import Resized
 
 from ..tiny import tiny_flowgen
 from .pairs import write_pairs
@@ -56,13 +59,33 @@ def test_drags_that_leave_the_frame_are_not_given():
     assert row["given"] == int((item["landmarks"][:, 0].round() + 60 <= 127.5).sum()) < 68
 
 
-def test_what_was_trained_on_is_told_from_what_was_not(tmp_path):
+def test_what_was_seen_is_told_from_what_was_not(tmp_path):
     data = write_pairs(tmp_path)
-    parts = {seed: seen_and_unseen(data, {"subset": 3, "seed": seed}, 2) for seed in range(6)}
-    assert all(len(chosen) == 2 for part in parts.values() for _, chosen in part.values())
-    assert len({tuple(part["train"][1]) for part in parts.values()}) > 1
-    assert len({tuple(part["val"][1]) for part in parts.values()}) == 1
+
+    def seen(count=9, **training):
+        return seen_and_unseen(data, {"batch_size": 1, "steps": 9, "seed": 1} | training, count)
+
+    parts = [seen(2, subset=3, seed=seed) for seed in range(6)]
+    assert all(len(chosen) == 2 for part in parts for _, chosen in part.values())
+    assert len({tuple(part["train"][1]) for part in parts}) > 1
+    assert len({tuple(part["val"][1]) for part in parts}) == 1
     keys = [PairDataset(data, split)[0]["key"].split("-")[0] for split in ("train", "val")]
     assert keys == ["train", "val"] == list(parts[0])
-    small, large = (seen_and_unseen(data, {"subset": n, "seed": 1}, 9)["train"][1] for n in (3, 5))
-    assert len(small) == 3 and large[:3] == small
+    small, large = (set(seen(subset=n)["train"][1]) for n in (3, 5))
+    assert len(small) == 3 and len(large) == 5 and small < large
+
+
+def test_pairs_that_a_training_never_came_to_are_not_seen(tmp_path):
+    """The loop's own order: a dataset that notes who asks."""
+    data, asked = write_pairs(tmp_path / "data"), []
+
+    class Noting(PairDataset):
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    changed = {"steps": 2, "batch_size": 2, "seed": 3}
+    settings = LoopSettings(out=tmp_path / "run", learning_rate=1e-3, **changed)
+    task = FlowGenTask(FlowGen(base_channels=8, num_downs=3, norm_groups=4), None)
+    train_loop(task, Resized(Noting(data, "train"), 64), settings)
+    assert seen_and_unseen(data, changed, 9)["train"][1] == list(dict.fromkeys(asked))

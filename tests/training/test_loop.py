@@ -18,6 +18,7 @@ from dragstudy.training.checkpoints import latest_checkpoint
 from dragstudy.training.flowgen import FlowGenTask
 from dragstudy.training.loop import LoopSettings, Task, learning_rate_factor, train_loop
 from dragstudy.training.order import ProcessShare, StepSampler
+from dragstudy.training.precision import fast_precision
 
 from ..tiny import pair_batch, tiny_backbone
 
@@ -204,6 +205,8 @@ def test_precision_is_the_run_s_own_and_leaves_the_network_when_it_ends(tmp_path
     for precision in ("bf16", "no", "bf16", "auto"):
         task, dataset = single_network()
         train_loop(task, dataset, settings(tmp_path / precision, steps=1, mixed_precision=precision))
+        saved = json.loads((latest_checkpoint(tmp_path / precision) / "state.json").read_text())["settings"]
+        assert saved["mixed_precision"] == (fast_precision() if precision == "auto" else precision)
         unet = task.networks["unet"]
         fresh = UNet2DConditionModel.from_config(unet.config).eval()
         fresh.load_state_dict(unet.state_dict())
