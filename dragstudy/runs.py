@@ -225,7 +225,8 @@ def _run_papermill(plan: _Plan) -> str:
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of annotations that it cannot read
     target, error = plan.folder / "executed.ipynb", ""
     params = plan.params | {"out_dir": str(plan.folder)} if "out_dir" in plan.params else plan.params
-    options = {**KERNEL, "language": "python", "progress_bar": False}
+    # relative paths are the notebook's, as in JupyterLab
+    options = {**KERNEL, "language": "python", "progress_bar": False, "cwd": str(plan.path.parent)}
     try:
         papermill.execute_notebook(plan.path, target, params, **options)
     except papermill.PapermillExecutionError as failure:

@@ -133,6 +133,14 @@ def test_a_study_runs_records_publishes_and_then_skips(clone, write_notebook, mo
     assert (clone / "results" / "README.md").read_text() == index.replace("More words.", "")
 
 
+def test_relative_paths_are_the_notebook_s(clone, write_notebook):
+    parameters = 'profile: str = "smoke"  # which\nseed: int = 0  # none\nout_dir: str = ""  # where'
+    write_notebook("01_place", parameters, "from pathlib import Path\nPath('../here.txt').touch()")
+    before = Path.cwd()
+    assert runs.execute("01_place", root=clone).status == "finished"
+    assert (clone / "here.txt").is_file() and Path.cwd() == before
+
+
 def test_a_failed_notebook_is_kept_and_does_not_stop_the_others(clone, write_notebook):
     write_notebook("01_fails", PARAMETERS, START.format(name="01_fails"), "1 / 0")
     write_notebook("02_works", PARAMETERS, "print(seed)")
