@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
