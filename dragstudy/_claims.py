@@ -20,7 +20,7 @@ HEADINGS = ["claim", "paper's evidence", "measured", "pairs", "seeds", "verdict"
 def claims_table(
     judged: "pd.DataFrame | Mapping[str, pd.DataFrame]", paper: str | Sequence[str], seeds: int = 1
 ) -> "pd.DataFrame":
-    """Judged claims with fixed columns.
+    """Judged claims with fixed columns; those about which nothing was measured are left out.
 
     Args:
         judged: What `dragstudy.metrics.claims.judge` gave; or several of them by name, which then stands
@@ -51,7 +51,7 @@ def claims_table(
         raise ValueError("each claim needs the paper's evidence, such as 'InstantDrag, Fig. 7'")
     if unknown := set(frame["verdict"]) - set(WORDS):
         raise ValueError(f"a verdict must be one of {', '.join(WORDS)}, got {sorted(unknown)}")
-    return frame[COLUMNS].reset_index(drop=True)
+    return frame.loc[frame["n"] > 0, COLUMNS].reset_index(drop=True)
 
 
 def write_claims(results: Path, notebooks: Mapping[str, Path]) -> str:

@@ -43,6 +43,14 @@ def publish(folder: Path, results: Path) -> None:
         _keep_rows(folder / "rows", results / "rows" / manifest["notebook"], manifest)
 
 
+def published_seconds(results: Path) -> dict[str, float]:
+    """How long the published run of each notebook took, by its name."""
+    records = [
+        json.loads(path.read_text())["run"] for kind in KINDS for path in (results / kind).glob("*.json")
+    ]
+    return {run["notebook"]: run.get("seconds", 0.0) for run in records}
+
+
 def _keep_rows(made: Path, kept: Path, manifest: dict) -> None:
     """Replace the kept rows of a notebook by those of a run."""
     shutil.rmtree(kept, ignore_errors=True)

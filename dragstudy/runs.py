@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -90,8 +90,9 @@ def study(
     root: Path = ROOT,
     report: Callable[..., None] = print,
 ) -> list[Outcome]:
-    """Run the numbered notebooks in order, publish what they found, and write the index of `results/`.
+    """Run the numbered notebooks, publish what they found, and write the index of `results/`.
 
+    Those that took longest when they were published last begin first, so that no core is idle at the end.
     Those whose code, parameters, library and weights are as before are skipped. One that fails does not stop
     the others. Figures and tables of the smoke profile are not published.
 
@@ -103,7 +104,10 @@ def study(
         jobs: Notebooks that run at a time, sharing the cores; two by default: small networks keep a single
             core busier than two.
         root: The clone.
-        report: Takes the progress line of each notebook, in pieces, as `print` does.
+        report: Takes a line on each notebook as it ends, as `print` does.
+
+    Returns:
+        How each ended, in the order of the notebooks.
 
     Raises:
         ValueError: Before anything runs, if a name, a profile or a parameter is wrong.
@@ -113,27 +117,29 @@ def study(
     if not wanted:
         raise ValueError(f"no notebooks in {root}: install dragstudy from its clone with `pip install -e .`")
     plans = [_plan(name, profile, overrides or {}, inputs, root) for name in everything if name in wanted]
-    outcomes = []
+    outcomes = {}
     with (
         _shared_cores(jobs := jobs or min(2, os.cpu_count() or 1)),
         ProcessPoolExecutor(jobs, get_context("spawn")) as pool,
     ):
         # processes: papermill's client leaves an event loop open in every thread but the main one
-        running = [pool.submit(_execute, plan, force) for plan in plans]
+        took = _results.published_seconds(root / "results")
+        longest_first = sorted(plans, key=lambda plan: -took.get(plan.path.stem, 0.0))
+        report(f"{len(plans)} notebooks, {jobs} at a time, the longest first", flush=True)
+        running = [pool.submit(_execute, plan, force) for plan in longest_first]
         try:
-            for number, (plan, future) in enumerate(zip(plans, running, strict=True), 1):
-                report(f"[{number}/{len(plans)}] {plan.path.stem:<30} {profile} ", end="", flush=True)
+            for number, future in enumerate(as_completed(running), 1):
                 outcome = future.result()
-                said = f"{outcome.status:>8} {outcome.seconds:7.1f} s  {outcome.exception}"
-                report(said.rstrip(), flush=True)
+                said = f"{profile} {outcome.status:>8} {outcome.seconds:7.1f} s  {outcome.exception}"
+                report(f"[{number}/{len(plans)}] {outcome.notebook:<30} {said}".rstrip(), flush=True)
                 if outcome.status != "failed" and profile != "smoke":
                     _results.publish(outcome.folder, root / "results")
-                outcomes.append(outcome)
+                outcomes[outcome.notebook] = outcome
                 _results.write_index(root)
         except BaseException:  # else leaving the pool would first run all the others
             pool.shutdown(cancel_futures=True)
             raise
-    return outcomes
+    return [outcomes[plan.path.stem] for plan in plans]
 
 
 def refresh(notebook: str, *, root: Path = ROOT) -> None:

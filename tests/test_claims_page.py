@@ -47,6 +47,8 @@ def test_claims_have_fixed_columns_and_stay_in_memory_without_a_folder(judged):
     assert list(both["paper"]) == ["Fig. 1", "Fig. 2", "Sec. 3"] * 2
     assert list(both["seeds"]) == [1, 1, 1, 5, 5, 5]
     assert run.claims("c", {}, "Fig. 1").empty and run.claims("d", pd.DataFrame(), "Fig. 1").empty
+    part = run.claims("f", judged.assign(n=[5, 0, 7]), ["Fig. 1", "Fig. 2", "Sec. 3"])
+    assert list(part["paper"]) == ["Fig. 1", "Sec. 3"], "nothing was measured for the second"
     for wrong, sentence in (
         ((judged.drop(columns="low"), "Fig. 1"), "need the columns low"),
         ((judged, " "), "needs the paper's evidence"),

@@ -130,7 +130,7 @@ def test_a_study_runs_records_publishes_and_then_skips(clone, write_notebook, mo
     nbformat.write(notebook, path)
     (second,) = runs.study("tiny", overrides={"scale": 4}, root=clone, report=report)
     assert second.status == "skipped" and second.folder == first.folder
-    assert len("".join(lines).splitlines()) == 2 and "[1/1] 01_line" in lines[0]
+    assert len("".join(lines).splitlines()) == 4 and "[1/1] 01_line" in lines[1]
     assert (clone / "results" / "README.md").read_text() == index.replace("More words.", "")
 
 
@@ -289,3 +289,19 @@ while not (home / "{other}").exists():
     assert [outcome.status for outcome in outcomes] == ["finished", "finished"]
     assert int((clone / "a").read_text()) == max(1, (os.cpu_count() or 1) // 2)
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_the_longest_notebook_begins_first_and_outcomes_keep_their_order(clone, write_notebook):
+    for name in ("01_short", "02_long", "03_new"):
+        write_working(write_notebook, name, name[3:])
+    lines = []
+    runs.study("tiny", root=clone, jobs=1, report=lambda *_, **__: None)
+    for path in (clone / "results" / "tables").glob("*.json"):
+        record = json.loads(path.read_text())
+        record["run"]["seconds"] = {"short": 1.0, "long": 9.0, "new": 5.0}[record["id"]]
+        path.write_text(json.dumps(record))
+    for path in (clone / "results" / "figures").glob("*"):
+        path.unlink()
+    again = runs.study("tiny", root=clone, jobs=1, force=True, report=lambda text, **_: lines.append(text))
+    assert [outcome.notebook for outcome in again] == ["01_short", "02_long", "03_new"]
+    assert [line.split()[1] for line in lines[1:]] == ["02_long", "03_new", "01_short"]
