@@ -37,7 +37,7 @@ class Agreement:
         text = f"{self.same} with the same numbers"
         if self.same == self.found:
             return text
-        return f"{text}; numbers that differ do so by {self.apart:.1%} (median)"
+        return f"{text}; numbers that differ do so by {100 * self.apart:.2g} % (median)"
 
 
 def kept_rows(folder: Path, id: str) -> tuple["pd.DataFrame", dict] | None:

@@ -69,7 +69,7 @@ def test_how_far_numbers_of_another_machine_are_off():
     )
     found = agreement(WHOLE, WHOLE.assign(lpips=[0.1, 0.2, 0.3, 0.404]), ["method", "key"])
     assert (found.found, found.same) == (4, 2) and found.apart == pytest.approx((1 + 0.004 / 0.404) / 2)
-    assert str(found).endswith("numbers that differ do so by 50.5% (median)")
+    assert str(found).endswith("numbers that differ do so by 50 % (median)")
     assert agreement(WHOLE, WHOLE.assign(lpips=[np.inf, np.nan, 0.3, 0.4]), ["method", "key"]).apart == 1
 
 

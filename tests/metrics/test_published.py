@@ -20,7 +20,7 @@ def test_a_comparison_that_was_kept_says_what_it_is(tmp_path):
     assert kept.label == "waves: 2 samples, 2 rows, commit 0123456 with changes"
     assert len(kept.rows) == 3 and kept.sets.empty
     part = rows.iloc[:2].assign(psnr=[1.0, 2.5])
-    said = "2 were kept, 1 with the same numbers; numbers that differ do so by 20.0% (median)."
+    said = "2 were kept, 1 with the same numbers; numbers that differ do so by 20 % (median)."
     assert kept.agreement(part).endswith(said)
 
 
