@@ -18,7 +18,7 @@ study: install fetch
 test: install fetch
 	DRAGSTUDY_HEADLESS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
 	    --nbval-lax --nbval-current-env \
-	    --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval_sanitize.cfg
+	    --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 lab: install
 	$(BIN)/jupyter lab notebooks
