@@ -1,7 +1,8 @@
 """Kept rows: what the full profile measured, shown where a smaller one would have few rows of its own.
 
 `results/rows/<notebook>/<id>.parquet` holds them, with the manifest of the run that made them beside it. A
-notebook that measures a first part only says how that part agrees with what is kept.
+notebook that measures a first part only says how that part agrees with what is kept; one that was told to `extend` adds
+its rows to them, such as those of a further training seed.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-PLACES = {"profile", "out_dir", "kept"}  # parameters that decide no number
+PLACES = {"profile", "out_dir", "kept", "extend"}  # parameters that decide no number
 CLOSE = 1e-6  # relative difference up to which numbers count as the same: another machine rounds otherwise
 
 
@@ -48,6 +49,23 @@ def kept_rows(folder: Path, id: str) -> tuple["pd.DataFrame", dict] | None:
         return None
     record = json.loads((folder / f"{id}.json").read_text())
     return pd.read_parquet(folder / f"{id}.parquet"), record["run"]
+
+
+def extended(whole: "pd.DataFrame", here: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
+    """The rows of both tables, in the order of the first; of those that both have, the second's numbers.
+
+    Raises:
+        ValueError: If they have not the same columns.
+    """
+    import pandas as pd
+
+    if set(whole.columns) != set(here.columns):
+        raise ValueError(f"kept rows have the columns {', '.join(whole)}, not {', '.join(here)}")
+    if here.empty:  # whose columns may have other types
+        return whole
+    both = pd.concat([whole, here[whole.columns]], ignore_index=True)
+    first = both.drop_duplicates(list(by))[list(by)]
+    return first.merge(both.drop_duplicates(list(by), keep="last"), on=list(by))[whole.columns]
 
 
 def agreement(here: "pd.DataFrame", kept: "pd.DataFrame", by: Sequence[str]) -> Agreement:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dragstudy._claims import claims_table
-from dragstudy._kept import agreement, describe_kept, kept_rows
+from dragstudy._kept import agreement, describe_kept, extended, kept_rows
 from dragstudy._provenance import ROOT, describe, now, sha256, tree_sha256, write_json
 from dragstudy._results import markdown_table
 
@@ -34,6 +34,7 @@ class Run:
         claimed: The judged claims so far, by id.
         metrics: The numbers so far, by name.
         kept: Folder of the rows that an earlier, larger run measured, or None.
+        extend: Whether this run's rows are added to those.
     """
 
     manifest: dict[str, object]
@@ -43,6 +44,7 @@ class Run:
     claimed: dict[str, "pd.DataFrame"] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     kept: Path | None = None
+    extend: bool = False
 
     def figure(self, id: str, fig: "Figure", message: str) -> None:
         """Record a figure.
@@ -85,7 +87,8 @@ class Run:
         """Record the rows behind tables and figures, and go on with the kept ones where there are some.
 
         What `full` measures in hours is kept in `results/rows/`; a smaller profile measures a first part of
-        it, says here how the two agree, and shows the whole.
+        it, says here how the two agree, and shows the whole. A run that extends what is kept, by a seed or a
+        variant, records and shows both.
 
         Args:
             id: Name of the file, of lower-case letters, digits and hyphens.
@@ -93,23 +96,27 @@ class Run:
             by: Columns that name a row.
 
         Returns:
-            The kept rows of this id, or, where nothing is kept or asked for, the frame itself.
+            The kept rows of this id, with those of this run if it extends them; where nothing is kept or
+            asked for, the frame itself.
 
         Raises:
-            ValueError: If the id is malformed, or `by` does not tell rows apart.
+            ValueError: If the id is malformed, or `by` does not tell rows apart, or a run that extends kept
+                rows has other columns.
         """
         _check_id(id)
         frame = frame.reset_index(drop=True)
-        if self.folder:
-            content = io.BytesIO()
-            frame.to_parquet(content, index=False)
-            self._write("row", id, "", {".parquet": content.getvalue()}, 0)
         found = kept_rows(self.kept, id) if self.kept else None
         if found is None:
+            self._write_rows(id, frame, "")
             return frame
-        whole, run = found
-        agreed, counts = agreement(frame, whole, by), (len(whole), len(frame))
-        print(describe_kept(id, counts, agreed, self.manifest["params"], run))
+        kept, run = found
+        agreed, counts = agreement(frame, kept, by), (len(kept), len(frame))
+        text = describe_kept(id, counts, agreed, self.manifest["params"], run)
+        whole = extended(kept, frame, by) if self.extend else kept
+        if self.extend:
+            text += f" Both are shown and kept, {len(whole)} in all."
+        self._write_rows(id, *((whole, text) if self.extend else (frame, "")))
+        print(text)
         return whole
 
     def claims(
@@ -159,6 +166,12 @@ class Run:
         if self.folder:
             write_json(self.folder / "manifest.json", self.manifest)
 
+    def _write_rows(self, id: str, frame: "pd.DataFrame", message: str) -> None:
+        if self.folder:
+            content = io.BytesIO()
+            frame.to_parquet(content, index=False)
+            self._write("row", id, message, {".parquet": content.getvalue()}, 0)
+
     def _write(self, kind: str, id: str, message: str, files: Mapping[str, bytes], order: int) -> None:
         """Write the files of a figure, table, rows or claims, by suffix, and their manifest beside them."""
         folder = self.folder / f"{kind}s"
@@ -192,18 +205,19 @@ def start(notebook: str, params: Mapping[str, object]) -> Run:
             show the rows of the full profile.
     """
     _show_figures_as_jpeg()
-    kept = ROOT / "results" / "rows" / notebook if params.get("kept") is True else None
+    extend = params.get("extend") is True
+    kept = ROOT / "results" / "rows" / notebook if extend or params.get("kept") is True else None
     folder = Path(params["out_dir"]) if params.get("out_dir") else None
     if folder and (folder / "manifest.json").is_file():
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest["status"] == "running":  # written by `runs.execute`, which knows more
-            return Run(manifest, folder, kept=kept)
+            return Run(manifest, folder, kept=kept, extend=extend)
     plain = {
         name: value
         for name, value in params.items()
         if isinstance(value, _PLAIN) and not name.startswith("_") and name not in ("In", "Out", "out_dir")
     }
-    return Run(describe(notebook, plain), folder, kept=kept)
+    return Run(describe(notebook, plain), folder, kept=kept, extend=extend)
 
 
 def encode(fig: "Figure") -> tuple[str, bytes]:

@@ -39,7 +39,8 @@ def publish(folder: Path, results: Path) -> None:
             for made in sorted(path.parent.glob(f"{name}.*")):
                 if made.suffix != ".json":
                     shutil.copyfile(made, results / kind / made.name)
-    if manifest.get("params", {}).get("kept") is False:  # else its rows are a first part of the kept ones
+    params = manifest.get("params", {})
+    if params.get("extend") is True or params.get("kept") is False:  # else a first part of the kept rows
         _keep_rows(folder / "rows", results / "rows" / manifest["notebook"], manifest)
 
 
@@ -52,8 +53,9 @@ def published_seconds(results: Path) -> dict[str, float]:
 
 
 def _keep_rows(made: Path, kept: Path, manifest: dict) -> None:
-    """Replace the kept rows of a notebook by those of a run."""
-    shutil.rmtree(kept, ignore_errors=True)
+    """Replace the kept rows of a notebook by those of a run; of one that extends them, those that it has."""
+    if manifest["params"].get("extend") is not True:
+        shutil.rmtree(kept, ignore_errors=True)
     for path in sorted(made.glob("*.parquet")):
         kept.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept / path.name)

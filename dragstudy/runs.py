@@ -186,7 +186,7 @@ def _plan(
         params = _notebooks.with_overrides(content, asked)
     except ValueError as error:
         raise ValueError(f"{path.stem}, profile {profile}: {error}") from None
-    if params.get("kept") is True:
+    if params.get("kept") is True or params.get("extend") is True:
         inputs = inputs | {"rows": tree_sha256(root / "results" / "rows" / path.stem, (".parquet",))}
     id = f"{path.stem}/{profile}/{_notebooks.run_hash(content, params, inputs)}"
     return _Plan(path, profile, params, inputs, id, root / "results" / "runs" / id)

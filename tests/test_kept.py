@@ -1,5 +1,7 @@
 """Rows that a larger run measured, in place of a smaller one's."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +53,30 @@ def test_only_a_run_that_shows_its_own_rows_replaces_the_kept_ones(tmp_path):
     assert len(pd.read_parquet(kept / "part.parquet")) == 4
     publish_rows(WHOLE.iloc[:2], tmp_path, kept=False)
     assert len(pd.read_parquet(kept / "part.parquet")) == 2
+
+
+def test_a_run_that_extends_adds_its_rows_and_keeps_both(tmp_path, capsys, monkeypatch):
+    kept = publish_rows(WHOLE, tmp_path, kept=False, seeds=[0])
+    other = WHOLE.iloc[:1].assign(lpips=0.7, key="z")
+    other.to_parquet(kept / "other.parquet")  # an id that the second run does not have
+    monkeypatch.setattr("dragstudy._record.ROOT", tmp_path)
+    params = {"kept": False, "extend": True, "seeds": [1], "out_dir": str(tmp_path / "more")}
+    run = runs.start("11_part", params)
+    part = pd.DataFrame({"lpips": [0.5, 0.2], "key": ["y", "z"], "method": ["a", "c"]})
+    shown = run.rows("part", part, by=["method", "key"])
+    assert "they have 1, 0 with the same" in (said := capsys.readouterr().out) and "5 in all" in said
+    want = pd.DataFrame({"method": list("aabbc"), "key": list("xyxyz"), "lpips": [0.1, 0.5, 0.3, 0.4, 0.2]})
+    pd.testing.assert_frame_equal(shown, want)
+    pd.testing.assert_frame_equal(run.rows("part", part.iloc[:0], by=["method", "key"]), WHOLE)
+    run.rows("part", part, by=["method", "key"])
+    with pytest.raises(ValueError, match="kept rows have the columns method, key, lpips, not method, key"):
+        run.rows("part", part[["method", "key"]], by=["method", "key"])
+    run.finish()
+    publish(tmp_path / "more", tmp_path / "results")
+    pd.testing.assert_frame_equal(pd.read_parquet(kept / "part.parquet"), want)
+    record = json.loads((kept / "part.json").read_text())
+    assert "4 rows of the profile" in record["message"] and record["run"]["params"]["seeds"] == [1]
+    assert (kept / "other.parquet").is_file()
 
 
 def test_times_do_not_count_and_rows_need_names():
