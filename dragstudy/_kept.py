@@ -1,8 +1,8 @@
 """Kept rows: what the full profile measured, shown where a smaller one would have few rows of its own.
 
 `results/rows/<notebook>/<id>.parquet` holds them, with the manifest of the run that made them beside it. A
-notebook that measures a first part only says how that part agrees with what is kept; one that was told to `extend` adds
-its rows to them, such as those of a further training seed.
+notebook that measures a first part only says how that part agrees with what is kept; one that was told to
+`extend` adds its rows to them, such as those of a further training seed.
 """
 
 import json
