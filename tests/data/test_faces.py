@@ -1,7 +1,10 @@
 """Generated faces: measurements, motions and directions."""
 
+import shutil
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from dragstudy import assets
 from dragstudy.data import faces
@@ -68,3 +71,14 @@ def test_the_yaw_direction_turns_a_face_and_a_seed_makes_the_same_one(tmp_path):
     assert right - left > directions.deviations[0] / 3  # this one looks aside already; others turn further
     frames = [faces.generate_identity(generator, directions, 7, num_frames=1)[0] for _ in range(2)]
     assert frames[0].shape == (256, 256, 3) and (frames[0] == frames[1]).all()
+
+
+def test_identities_are_the_same_from_any_number_of_processes_and_those_there_are_kept(tmp_path):
+    assets.fetch("random-face", quiet=True)
+    assert list(faces.save_identities(tmp_path, [7, 8, 9], num_frames=1)) == [7, 8, 9]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00007", "00008", "00009"]
+    frame = faces.generate_identity(faces.FaceGenerator(), faces.load_directions(), 8, num_frames=1)[0]
+    Image.fromarray(frame).save(tmp_path / "whole.jpg", quality=95)
+    assert (tmp_path / "whole.jpg").read_bytes() == (tmp_path / "00008" / "0.jpg").read_bytes()
+    shutil.rmtree(tmp_path / "00008")
+    assert list(faces.save_identities(tmp_path, [7, 8, 9], num_frames=1)) == [8]
