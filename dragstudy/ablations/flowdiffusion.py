@@ -5,7 +5,7 @@ hundred edits of 6 steps with the guidance that is the pipeline's default. The f
 pairs, which takes such a core 45 minutes, once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,7 +100,7 @@ class FlowDiffusionTrials:
         task = FlowDiffusionTask(unet, NullPrompt(), make_scheduler(), drop_image=0, drop_flow=0, **normed)
         losses = [
             {"set": name, "key": key, "loss": loss}
-            for name, batches in self._latents(training, measuring["seen"], items).items()
+            for name, batches in self._latents(training, measuring).items()
             for keys, batch in batches
             for key, loss in zip(keys, pair_losses(task, batch), strict=True)
         ]
@@ -136,11 +136,11 @@ class FlowDiffusionTrials:
         return _autoencoder(self.weights)
 
     def _latents(
-        self, training: Parameters, seen: int, items: list[dict]
-    ) -> dict[str, Iterator[tuple[list[str], dict[str, Tensor]]]]:
+        self, training: Parameters, measuring: Parameters
+    ) -> dict[str, Iterable[tuple[list[str], dict[str, Tensor]]]]:
         """Keys and latents of each set, batch by batch."""
-        found = {"held-out": _encoded(items, self._autoencoder())}
-        for name, (pairs, chosen) in seen_and_unseen(self.data, training, seen).items():
+        found = {"held-out": _held_out_latents(self.held_out, measuring["count"], self.weights)}
+        for name, (pairs, chosen) in seen_and_unseen(self.data, training, measuring["seen"]).items():
             latents = cached_latents(pairs, self._autoencoder(), augmented=name == "train")
             keys = [pairs.manifest["key"][index] for index in chosen]
             found[name] = _batched(keys, [latents[index] for index in chosen])
@@ -168,10 +168,12 @@ def _autoencoder(weights: Path) -> AutoencoderTiny:
     return AutoencoderTiny.from_pretrained(weights / "autoencoder", **PLAINLY).eval()
 
 
-def _encoded(items: list[dict], autoencoder: AutoencoderTiny) -> Iterator[tuple[list[str], Any]]:
-    for start in range(0, len(items), BATCH):
-        batch = default_collate(items[start : start + BATCH])
-        yield batch["key"], encode_pairs(batch, autoencoder)
+@cache
+def _held_out_latents(held_out: Path | None, count: int, weights: Path) -> list[tuple[list[str], Any]]:
+    """Encoded once a process: they are the same for every training."""
+    items = list(held_out_pairs(held_out, count))
+    batches = [default_collate(items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
+    return [(batch["key"], encode_pairs(batch, _autoencoder(weights))) for batch in batches]
 
 
 def _batched(keys: list[str], latents: list[dict]) -> Iterator[tuple[list[str], Any]]:
