@@ -116,6 +116,8 @@ def describe_kept(
     kept, here = counts
     commit = (run["commit"] or "unknown")[:7]
     text = f"{id}: shown are {kept} rows of the profile {run['profile']}, commit {commit}"
+    if run["params"].get("extend") is True:
+        text += " and earlier"
     others = {
         name: value
         for name, value in run["params"].items()

@@ -77,6 +77,8 @@ def test_a_run_that_extends_adds_its_rows_and_keeps_both(tmp_path, capsys, monke
     record = json.loads((kept / "part.json").read_text())
     assert "4 rows of the profile" in record["message"] and record["run"]["params"]["seeds"] == [1]
     assert (kept / "other.parquet").is_file()
+    Run({"params": {"seeds": [0]}}, kept=kept).rows("part", part, by=["method", "key"])
+    assert "and earlier, with seeds=[1]" in capsys.readouterr().out
 
 
 def test_times_do_not_count_and_rows_need_names():
