@@ -2,7 +2,7 @@
 
 A training of 120 steps of 16 pairs takes 5 minutes of one core without bfloat16, and measuring it three: a
 hundred edits of 6 steps with the guidance that is the pipeline's default. The first one also encodes all
-pairs, which takes such a core 45 minutes, once.
+pairs, which takes such a core half an hour, once.
 """
 
 from collections.abc import Iterable, Iterator

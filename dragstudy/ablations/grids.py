@@ -9,7 +9,7 @@
 | `conditioning` | 4 of FlowDiffusion | 2 |
 
 The base of each kind is one training that all sweeps share, so there are 54 trainings of FlowGen and 21 of
-FlowDiffusion: 1.4 and 1.7 hours of one core without bfloat16, 1.8 to measure them, and 0.7 to encode the
+FlowDiffusion: 1.4 and 1.7 hours of one core without bfloat16, 1.8 to measure them, and 0.5 to encode the
 pairs, so 3 hours on two cores.
 """
 
