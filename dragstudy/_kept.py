@@ -41,6 +41,11 @@ class Agreement:
         return f"{text}; numbers that differ do so by {100 * self.apart:.2g} % (median)"
 
 
+def shows_kept(params: Mapping[str, object]) -> bool:
+    """Whether a run of these parameters goes on with kept rows."""
+    return params.get("kept") is True or params.get("extend") is True
+
+
 def kept_rows(folder: Path, id: str) -> tuple["pd.DataFrame", dict] | None:
     """The rows that are kept under an id and the manifest of their run, or None."""
     import pandas as pd

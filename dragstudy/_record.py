@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dragstudy._claims import claims_table
-from dragstudy._kept import agreement, describe_kept, extended, kept_rows
+from dragstudy._kept import agreement, describe_kept, extended, kept_rows, shows_kept
 from dragstudy._provenance import ROOT, describe, now, sha256, tree_sha256, write_json
 from dragstudy._results import markdown_table
 
@@ -112,12 +112,14 @@ class Run:
         kept, run = found
         agreed, counts = agreement(frame, kept, by), (len(kept), len(frame))
         text = describe_kept(id, counts, agreed, self.manifest["params"], run)
-        whole = extended(kept, frame, by) if self.extend else kept
         if self.extend:
-            text += f" Both are shown and kept, {len(whole)} in all."
-        self._write_rows(id, *((whole, text) if self.extend else (frame, "")))
+            kept = extended(kept, frame, by)
+            text += f" Both are shown and kept, {len(kept)} in all."
+            self._write_rows(id, kept, text)
+        else:
+            self._write_rows(id, frame, "")
         print(text)
-        return whole
+        return kept
 
     def claims(
         self,
@@ -206,7 +208,7 @@ def start(notebook: str, params: Mapping[str, object]) -> Run:
     """
     _show_figures_as_jpeg()
     extend = params.get("extend") is True
-    kept = ROOT / "results" / "rows" / notebook if extend or params.get("kept") is True else None
+    kept = ROOT / "results" / "rows" / notebook if shows_kept(params) else None
     folder = Path(params["out_dir"]) if params.get("out_dir") else None
     if folder and (folder / "manifest.json").is_file():
         manifest = json.loads((folder / "manifest.json").read_text())

@@ -22,6 +22,7 @@ import yaml
 
 from dragstudy import _notebooks, _results
 from dragstudy._environment import environment_variables
+from dragstudy._kept import shows_kept
 from dragstudy._provenance import ROOT, describe, now, sha256, tree_sha256, write_json, write_text
 from dragstudy._record import Run, start
 from dragstudy.progress import HEADLESS, progress
@@ -186,7 +187,7 @@ def _plan(
         params = _notebooks.with_overrides(content, asked)
     except ValueError as error:
         raise ValueError(f"{path.stem}, profile {profile}: {error}") from None
-    if params.get("kept") is True or params.get("extend") is True:
+    if shows_kept(params):
         inputs = inputs | {"rows": tree_sha256(root / "results" / "rows" / path.stem, (".parquet",))}
     id = f"{path.stem}/{profile}/{_notebooks.run_hash(content, params, inputs)}"
     return _Plan(path, profile, params, inputs, id, root / "results" / "runs" / id)
