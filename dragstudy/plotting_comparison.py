@@ -49,7 +49,8 @@ def trade_off_plot(
     ax.plot(front["seconds"], front["mean"], "o:", label="nothing is quicker\nand better", **ring)
     for mean in table.loc[table.index == NOTHING, "mean"]:
         ax.axhline(mean, color=COLORS[NOTHING], linestyle="--", linewidth=1, label=NOTHING)
-    ax.set(xscale="log", xlabel="seconds an edit (median)", ylabel=ylabel, title=title)
+    ax.set(xscale="log", xlabel="seconds an edit (median)", ylabel=ylabel)
+    fig.suptitle(title)  # over the legend too: it is longer than the axes are wide
     if not more:
         ax.invert_yaxis()
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
