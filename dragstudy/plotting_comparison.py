@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dragstudy.metrics.conclusions import LEAST
 from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, AnyImage, _show, styled
-from dragstudy.plotting_models import LABEL_WIDTH, _zoom
+from dragstudy.plotting_sheets import LABEL_WIDTH, _zoom
 
 COLORS = METHOD_COLORS | {
     "do nothing": METHOD_COLORS["nothing"],

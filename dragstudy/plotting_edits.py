@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dragstudy.drags import DragInstruction
 from dragstudy.plotting import AnyImage, _grid, _show, draw_drags, styled, to_array
-from dragstudy.plotting_models import _draw_arrows, _sheet, _zoom
+from dragstudy.plotting_sheets import _draw_arrows, _sheet, _zoom
 
 TRACK = "#ffd400"
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dragstudy.drags import DragInstruction
 from dragstudy.guidance import GuidanceSchedule, ScheduleTime, guidance_weight, schedule_times
 from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, AnyImage, _show, styled
-from dragstudy.plotting_models import _draw_arrows, _zoom
+from dragstudy.plotting_sheets import _draw_arrows, _zoom
 
 MANY = 50  # more values than this are a line without dots
 SCHEDULE_COLORS = dict(zip(get_args(GuidanceSchedule), CYCLE, strict=False))

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from dragstudy.plotting import CYCLE, MAX_WIDTH, METHOD_COLORS, styled
-from dragstudy.plotting_models import _panels
+from dragstudy.plotting_measures import _panels
 
 if TYPE_CHECKING:
     import pandas as pd

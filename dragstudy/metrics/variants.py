@@ -108,7 +108,7 @@ def seed_spread(images: Tensor, mask: Tensor) -> float:
 def variant_panels(
     frame: pd.DataFrame, metrics: Sequence[str] = ("lpips", "fidelity", "saturation"), *, seed: int = 0
 ) -> dict[str, pd.DataFrame]:
-    """What `plotting_models.interval_dots` shows of variants: means with intervals by the label of a panel.
+    """What `plotting_measures.interval_dots` shows of variants: means with intervals by the label of a panel.
 
     The first panel is the landmark distance as a share of do-nothing's on the same pairs.
 

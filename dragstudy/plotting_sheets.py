@@ -1,9 +1,7 @@
-"""Figures of networks and what they make: one function a figure, images as in `dragstudy.plotting`."""
+"""Tables of images: edits, flows, matches and drags, a name beside each row and above each column."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,10 +15,8 @@ from torch import Tensor
 from dragstudy.drags import DragInstruction
 from dragstudy.flow import flow_to_rgb
 from dragstudy.plotting import (
-    CYCLE,
     HANDLE,
     MAX_WIDTH,
-    METHOD_COLORS,
     TARGET,
     AnyImage,
     _show,
@@ -29,9 +25,6 @@ from dragstudy.plotting import (
     styled,
     to_array,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MANY = 12  # more drags than this are drawn as lines and dots
 FIELD = "#F0E442"  # of a field of arrows
@@ -177,124 +170,6 @@ def drag_sheet(
     return fig
 
 
-@styled
-def curves(
-    x: Sequence[float],
-    panels: Mapping[str, Mapping[str, Sequence[float]]],
-    xlabel: str,
-    *,
-    title: str = "",
-    limits: tuple[float, float] | None = None,
-) -> Figure:
-    """Show functions of one quantity, one panel a vertical axis.
-
-    Args:
-        x: Where the functions are known.
-        panels: By the label of a panel's vertical axis, the values of each function by its name.
-        xlabel: Label of the horizontal axes.
-        title: The message.
-        limits: Lower and upper end of every vertical axis.
-    """
-    fig, axes = _panels(len(panels), title)
-    for ax, (ylabel, functions) in zip(axes, panels.items(), strict=True):
-        for name, values in functions.items():
-            ax.plot(x, values, label=name, color=METHOD_COLORS.get(name))
-        ax.set(xlabel=xlabel, ylabel=ylabel, ylim=limits)
-        ax.legend()
-    return fig
-
-
-@styled
-def training_curves(
-    log: Path | str,
-    panels: Mapping[str, Sequence[str]],
-    *,
-    title: str = "",
-    chance: Mapping[str, float] | None = None,
-) -> Figure:
-    """Show columns of one `metrics.jsonl` over images seen, several in one panel.
-
-    Args:
-        log: The file.
-        panels: By the label of a panel's vertical axis, the columns to draw in it.
-        title: The message.
-        chance: By the label of a panel, a value to mark by a dashed line: what guessing would give.
-    """
-    lines = [json.loads(line) for line in Path(log).read_text().splitlines()]
-    fig, axes = _panels(len(panels), title)
-    for ax, (ylabel, keys) in zip(axes, panels.items(), strict=True):
-        for key in keys:
-            points = [(line["images"], line[key]) for line in lines if key in line]
-            style = {"marker": "."} if len(points) < 40 else {}
-            ax.plot(*np.array(points).reshape(-1, 2).T, label=key.replace("_", " "), **style)
-        if chance and ylabel in chance:
-            ax.axhline(chance[ylabel], color="black", linewidth=0.8, linestyle="--")
-        ax.set(xlabel="images seen", ylabel=ylabel)
-        ax.legend()
-    return fig
-
-
-@styled
-def intervals_over(
-    table: "pd.DataFrame", x: str, y: str, by: str, *, title: str = "", xlabel: str = "", ylabel: str = ""
-) -> Figure:
-    """Show means over a few values of `x` as lines, their intervals as bands.
-
-    Args:
-        table: One row a mean: columns `x`, `by`, `y`, and `low` and `high`, the ends of its interval.
-        x: Column of the horizontal axis, which is logarithmic.
-        y: Column of the means.
-        by: Column that names the line.
-        title: The message.
-        xlabel: Label of the horizontal axis; the column's name if empty.
-        ylabel: Label of the vertical axis; the column's name if empty.
-    """
-    fig, ax = plt.subplots(figsize=(5.8, 3.4))
-    for color, (name, rows) in zip(CYCLE, table.groupby(by, sort=False), strict=False):
-        color = METHOD_COLORS.get(name, color)
-        ax.plot(rows[x], rows[y], marker="o", markersize=4, color=color, label=name)
-        ax.fill_between(rows[x], rows["low"], rows["high"], color=color, alpha=0.18, linewidth=0)
-    ax.set_xscale("log")
-    ticks = sorted(table[x].unique())
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
-    ax.set(xlabel=xlabel or x, ylabel=ylabel or y, title=title, ylim=(0, None))
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return fig
-
-
-@styled
-def interval_dots(
-    tables: Mapping[str, "pd.DataFrame"],
-    *,
-    title: str = "",
-    reference: str = "",
-    colors: Mapping[str, str] | None = None,
-) -> Figure:
-    """Show means as dots with their intervals, one row a method, one panel a metric.
-
-    Args:
-        tables: By the label of a panel, a table of columns `mean`, `low`, `high` whose index is the methods.
-        title: The message.
-        reference: The method whose mean is drawn through the whole panel as a dashed line.
-        colors: Colours by method, beside those of `METHOD_COLORS`.
-    """
-    count = len(next(iter(tables.values())))
-    fig, axes = plt.subplots(
-        1, len(tables), figsize=(MAX_WIDTH, 0.9 + 0.3 * count), squeeze=False, sharey=True
-    )
-    fig.suptitle(title)
-    for ax, (label, table) in zip(axes[0], tables.items(), strict=True):
-        for row, (name, values) in enumerate(table.iterrows()):
-            color = {**METHOD_COLORS, **(colors or {})}.get(name, CYCLE[0])
-            ax.plot(values[["low", "high"]], [row, row], color=color, linewidth=2)
-            ax.plot(values["mean"], row, "o", color=color)
-        if reference:
-            ax.axvline(table.loc[reference, "mean"], color="black", linewidth=0.8, linestyle="--", zorder=0)
-        ax.set(xlabel=label, yticks=range(count), yticklabels=list(table.index), ylim=(count - 0.5, -0.5))
-    return fig
-
-
 def _sheet(
     names: Sequence[str], columns: int, title: str, side: float, image: AnyImage
 ) -> tuple[Figure, np.ndarray]:
@@ -352,10 +227,3 @@ def _draw_field(ax: Axes, flow: Tensor, per_side: int = 16) -> None:
     ax.scatter(x[~moving], y[~moving], s=1, color="white", alpha=0.5, linewidths=0)
     lengths = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006, "headwidth": 4}
     ax.quiver(x[moving], y[moving], u[moving], v[moving], color=FIELD, **lengths)
-
-
-def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A row of panels for curves."""
-    fig, axes = plt.subplots(1, count, figsize=(min(MAX_WIDTH, 4.2 * count), 2.9), squeeze=False)
-    fig.suptitle(title)
-    return fig, list(axes[0])
