@@ -1,6 +1,8 @@
 """Generated faces: measurements, motions and directions."""
 
+import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -82,3 +84,22 @@ def test_identities_are_the_same_from_any_number_of_processes_and_those_there_ar
     assert (tmp_path / "whole.jpg").read_bytes() == (tmp_path / "00008" / "0.jpg").read_bytes()
     shutil.rmtree(tmp_path / "00008")
     assert list(faces.save_identities(tmp_path, [7, 8, 9], num_frames=1)) == [8]
+
+
+def test_a_process_may_draw_on_every_core():
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system does not tell on which cores a thread may run")
+    assets.fetch("random-face", quiet=True)
+    generator, drawing, seen = faces.FaceGenerator(threads=1), threading.get_native_id(), []
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.01):
+            seen.append(os.sched_getaffinity(drawing))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    generator.image(generator.mean_style)
+    done.set()
+    watcher.join()
+    assert seen and all(cores == os.sched_getaffinity(0) for cores in seen)
