@@ -88,6 +88,8 @@ def agreement(here: "pd.DataFrame", kept: "pd.DataFrame", by: Sequence[str]) -> 
     for frame in (here, kept):
         if frame.duplicated(list(by)).any():
             raise ValueError(f"the columns {', '.join(by)} do not tell rows apart")
+    if here.empty:  # whose columns may have other types
+        return Agreement(0, 0, float("nan"))
     both = here.merge(kept, on=list(by), suffixes=("", " kept"))
     numbers = [
         name

@@ -89,6 +89,12 @@ def test_times_do_not_count_and_rows_need_names():
         agreement(here, there, ["method"])
 
 
+def test_a_table_without_rows_has_none_in_common():
+    kept = pd.DataFrame({"seed": [0], "epe": [1.0]})
+    agreed = agreement(pd.DataFrame(columns=["seed", "epe"]), kept, ["seed"])
+    assert (agreed.found, agreed.same) == (0, 0)
+
+
 def test_how_far_numbers_of_another_machine_are_off():
     there = WHOLE.assign(lpips=[0.1, np.nan, 0.3 * (1 + 1e-9), 0.4])
     found = agreement(WHOLE, there, ["method", "key"])
