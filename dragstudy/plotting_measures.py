@@ -97,7 +97,8 @@ def intervals_over(
     ticks = sorted(table[x].unique())
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.set(xlabel=xlabel or x, ylabel=ylabel or y, title=title, ylim=(0, None))
+    lowest = min(0, table[y].min())  # bands may reach below zero, lines are not cut
+    ax.set(xlabel=xlabel or x, ylabel=ylabel or y, title=title, ylim=(1.05 * lowest, None))
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
