@@ -1,20 +1,11 @@
 """The figures of the comparison: what each draws."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from dragstudy import plotting_comparison
 from dragstudy.plotting import MAX_WIDTH
-
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
 
 
 def texts(ax):

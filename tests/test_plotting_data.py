@@ -1,24 +1,15 @@
 """The figures of data curation: what each draws, on a pair of random frames."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from dragstudy import plotting_data
 from dragstudy.data.pairs import Pair
 from dragstudy.data.video import Crop
 
 SIZE = 32
-
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

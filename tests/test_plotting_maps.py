@@ -1,20 +1,11 @@
 """The figures over two scales: what each draws."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from dragstudy.plotting import MAX_WIDTH
 from dragstudy.plotting_maps import balance_lines, value_maps
-
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
 
 
 def table():

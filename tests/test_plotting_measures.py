@@ -2,21 +2,12 @@
 
 import json
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from dragstudy import plotting_measures
 from dragstudy.plotting import METHOD_COLORS
-
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

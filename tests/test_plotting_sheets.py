@@ -1,22 +1,13 @@
 """Tables of images: what each draws."""
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from dragstudy import plotting_sheets
 from dragstudy.drags import DragInstruction
 
 SIZE = 32
-
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

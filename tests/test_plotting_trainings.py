@@ -1,20 +1,10 @@
 """The figures of trainings: what each draws."""
 
-import matplotlib
 import pandas as pd
-import pytest
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from dragstudy.plotting import CYCLE, MAX_WIDTH
 from dragstudy.plotting_trainings import GREYS, range_lines, seed_curves
-
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    matplotlib.use("agg")
-    yield
-    plt.close("all")
 
 
 def table(names="ab"):

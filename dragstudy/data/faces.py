@@ -43,8 +43,11 @@ class FaceGenerator:
 
         def compiled(name: str, hint: str):
             model = assets.locate("random-face", f"{name}.xml")
-            options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-            options["ENABLE_CPU_PINNING"] = False  # else the processes of a pool all sit on the first core
+            options = {
+                "INFERENCE_PRECISION_HINT": hint,
+                "INFERENCE_NUM_THREADS": threads,
+                "ENABLE_CPU_PINNING": False,  # else the processes of a pool all sit on the first core
+            }
             return core.compile_model(str(model), "CPU", options)
 
         self._mapping = compiled("MappingNetwork", "f32")
